@@ -1,0 +1,35 @@
+"""Errors raised on purpose.
+
+* SsxError                 catch this to catch them all
+    - SettingsError        settings contradict each other or the data
+    - ImageReadError       a file is missing, truncated, or of no known format
+    - GeometryError        the geometry in the file cannot be used
+    - ChunkError           a chunk folder is incomplete or from another version
+    - MergeError           there is nothing that can be merged
+
+Every message says what is wrong, where, what was got and expected, and what to do.
+"""
+
+
+class SsxError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class SettingsError(SsxError, ValueError):
+    """Settings contradict each other or the data."""
+
+
+class ImageReadError(SsxError, OSError):
+    """A file is missing, truncated, or of no known format."""
+
+
+class GeometryError(SsxError, ValueError):
+    """The geometry in a file cannot be used."""
+
+
+class ChunkError(SsxError, ValueError):
+    """A chunk folder is incomplete or from another version."""
+
+
+class MergeError(SsxError, ValueError):
+    """There is nothing that can be merged."""

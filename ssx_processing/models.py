@@ -1,0 +1,235 @@
+"""What the stages hand each other: frozen dataclasses, arrays unvalidated inside.
+
+Laboratory frame as in dxtbx (imgCIF): x along the fast axis of a plain detector, y up, z towards
+the source, so the beam travels along -z. q = s1 - s0 with |q| = 1/d (no 2 pi), A = UB with q = A h.
+Pixel positions are (fast, slow) with centres at +0.5; arrays are indexed [slow, fast]. Frames
+count from 0.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+UnitCell = tuple[float, float, float, float, float, float]
+"""a, b, c in Å, alpha, beta, gamma in degrees."""
+
+
+class FrameStatus(StrEnum):
+    """What became of one frame; the counts over all frames add up to their number."""
+
+    UNREADABLE = "unreadable"
+    """The pixels could not be read."""
+    NO_HIT = "no_hit"
+    """Too few spots."""
+    NOT_INDEXED = "not_indexed"
+    """A hit on which no lattice was found."""
+    INTEGRATED = "integrated"
+    """At least one lattice was found and its observations integrated."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A flat piece of the detector, and the rectangle of the image array that it fills."""
+
+    origin_mm: tuple[float, float, float]
+    """Outer corner of the rectangle's first pixel, laboratory frame."""
+    fast_axis: tuple[float, float, float]
+    """Unit vector along increasing fast index."""
+    slow_axis: tuple[float, float, float]
+    """Unit vector along increasing slow index."""
+    pixel_size_mm: tuple[float, float]
+    """Along fast, along slow."""
+    fast_start: int
+    """First column of the image that belongs to the panel."""
+    slow_start: int
+    """First row of the image that belongs to the panel."""
+    n_fast: int
+    """Columns."""
+    n_slow: int
+    """Rows."""
+    name: str = "0"
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Beam and detector of one experiment."""
+
+    panels: tuple[Panel, ...]
+    """Panels, in the order of the ``panel`` column of the tables."""
+    image_shape: tuple[int, int]
+    """Rows (slow), columns (fast) of the image array that holds all panels."""
+    wavelength: float
+    """Å."""
+    beam_direction: tuple[float, float, float] = (0.0, 0.0, -1.0)
+    """Unit vector from source to sample: s0 = beam_direction / wavelength."""
+    sensor_thickness_mm: float = 0.0
+    """0 where unknown: no parallax correction."""
+    sensor_absorption_per_mm: float = 0.0
+    """Linear absorption coefficient of the sensor at this wavelength; 0 where unknown."""
+    polarisation_fraction: float = 1.0
+    """Fraction of the beam polarised along the laboratory's x axis (horizontal); synchrotron: about 0.99 to 1."""
+
+
+@dataclass(frozen=True)
+class FrameRange:
+    """Frames ``start`` to ``stop - 1``, counted from 0 over all files of a data set."""
+
+    start: int
+    stop: int
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class SpotList:
+    """Spots of one frame; every array has n_spots elements."""
+
+    x_px: NDArray[np.float64]
+    """Centroid along fast, background-subtracted."""
+    y_px: NDArray[np.float64]
+    """Centroid along slow."""
+    intensity: NDArray[np.float64]
+    """Sum above background."""
+    snr: NDArray[np.float64]
+    """intensity / its standard error, background error included."""
+    peak_snr: NDArray[np.float64]
+    """peakfinder8's: intensity / standard deviation of one background pixel."""
+    n_pixels: NDArray[np.int32]
+    peak_value: NDArray[np.float64]
+    """Largest raw pixel."""
+    background: NDArray[np.float64]
+    """Mean background per pixel."""
+    panel: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        """Number of spots."""
+        return len(self.x_px)
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """One orientation and cell found on a frame."""
+
+    a_matrix: NDArray[np.float64]
+    """(3, 3), columns a*, b*, c* in 1/Å, laboratory frame."""
+    n_indexed: int
+    """Spots explained."""
+    log10_e: float
+    """log10 of the number of chance solutions expected to be as good; the smaller the better."""
+    rmsd_px: float
+    """Root mean square distance of predicted from observed spots."""
+    excitation_width: float
+    """Robust standard deviation of the excitation errors of the indexed spots, 1/Å."""
+    spot_index: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    """Which spots of the frame's list it explains."""
+
+
+@dataclass(frozen=True)
+class FrameCounts:
+    """Counts with the wwPDB's names (pdbx_serial_crystallography_data_reduction)."""
+
+    frames_total: int = 0
+    """Frames looked at."""
+    frames_unreadable: int = 0
+    """Of these, not readable."""
+    frame_hits: int = 0
+    """Frames with enough spots."""
+    crystal_hits: int = 0
+    """The same here: on a fixed target the number of spots is the only hit criterion."""
+    frames_indexed: int = 0
+    """Hits with at least one lattice."""
+    frames_failed_index: int = 0
+    """Hits without a lattice."""
+    lattices_indexed: int = 0
+    """Lattices over all frames."""
+
+    def __add__(self, other: "FrameCounts") -> "FrameCounts":
+        """Sum, count by count."""
+        return FrameCounts(**{name: getattr(self, name) + getattr(other, name) for name in vars(self)})
+
+    @property
+    def hit_rate(self) -> float:
+        """frame_hits / frames_total; 0 without frames."""
+        return self.frame_hits / self.frames_total if self.frames_total else 0.0
+
+    @property
+    def indexing_rate(self) -> float:
+        """frames_indexed / frame_hits; 0 without hits."""
+        return self.frames_indexed / self.frame_hits if self.frame_hits else 0.0
+
+
+@dataclass(frozen=True)
+class ChunkSummary:
+    """What one processed chunk hands on; the tables are in its folder."""
+
+    key: str
+    """Content key: the folder's name."""
+    folder: Path
+    frames: FrameRange
+    counts: FrameCounts
+    reused: bool
+    """The folder was there already, nothing was computed."""
+    cpu_seconds: float
+    """CPU time of the computation, also when reused."""
+    median_cell: UnitCell | None
+    """Over the lattices of the chunk; None without any."""
+
+
+@dataclass(frozen=True)
+class ShellStatistics:
+    """Merging statistics of one resolution shell, or of all data; fractions, never per cent."""
+
+    d_max: float
+    """Å, low-resolution limit."""
+    d_min: float
+    """Å, high-resolution limit."""
+    n_observations: int
+    """Observations merged."""
+    n_reflections: int
+    """Unique reflections measured."""
+    n_possible: int
+    """Unique reflections the space group and cell allow."""
+    completeness: float
+    multiplicity: float
+    """n_observations / n_reflections."""
+    mean_i_over_sigma: float
+    """Mean of merged intensity over its standard error."""
+    cc_half: float
+    """Pearson correlation of two half sets, split by lattice; nan with fewer than 3 common reflections."""
+    cc_star: float
+    """sqrt(2 cc_half / (1 + cc_half)); nan where cc_half is negative."""
+    r_split: float
+    """sum |I1 - I2| / (sqrt(2) * 0.5 sum (I1 + I2))."""
+
+
+@dataclass(frozen=True)
+class MergeSummary:
+    """What one merge hands on; reflections and tables are in its folder."""
+
+    key: str
+    folder: Path
+    reused: bool
+    counts: FrameCounts
+    """Sum over the chunks merged."""
+    lattices_merged: int
+    lattices_excluded: dict[str, int]
+    """Filter reason to number of lattices left out for it."""
+    chunks_expected: int
+    chunks_merged: int
+    missing: tuple[str, ...]
+    """One sentence for each chunk that is not in the result; empty if the result is whole."""
+    unit_cell: UnitCell
+    """Median over merged lattices, with the lattice symmetry's constraints."""
+    space_group: str
+    overall: ShellStatistics
+    shells: tuple[ShellStatistics, ...]
+    """From low to high resolution."""
+    wilson_b: float
+    """Å²; nan when there are too few reflections."""
+    warnings: tuple[str, ...]

@@ -1,0 +1,194 @@
+"""Settings of the processing: one small frozen model per stage.
+
+Everything a user may turn is here, once, with its unit; command line, Prefect form and
+documentation are made from it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+import gemmi
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from ssx_processing.models import UnitCell
+
+ALGORITHM_VERSION = "1"
+"""Part of every result's key; raised whenever the same input would give other numbers."""
+
+
+class Settings(BaseModel):
+    """Frozen, no unknown keys, descriptions from the strings below the fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class SampleSettings(Settings):
+    """What crystal it is."""
+
+    unit_cell: UnitCell
+    """a, b, c in Å, alpha, beta, gamma in degrees."""
+    space_group: str
+    """Hermann-Mauguin symbol or number, e.g. P43212 or 96."""
+
+    @field_validator("space_group", mode="before")
+    @classmethod
+    def _known_space_group(cls, value: object) -> str:
+        text = str(value).strip()
+        group = (
+            gemmi.find_spacegroup_by_number(int(text))
+            if text.isdigit()
+            else gemmi.find_spacegroup_by_name(text)
+        )
+        if group is None:
+            raise ValueError(
+                f"space group {text!r} is not known; give a Hermann-Mauguin symbol or a number 1-230"
+            )
+        return group.xhm().replace(" ", "")
+
+    @model_validator(mode="after")
+    def _cell_fits_space_group(self) -> Self:
+        cell = gemmi.UnitCell(*self.unit_cell)
+        if not all(v > 0 for v in self.unit_cell) or not cell.is_crystal() or not cell.volume > 0:
+            raise ValueError(
+                f"unit cell {self.unit_cell} spans no volume; give a b c in Å and angles in degrees"
+            )
+        if not cell.is_compatible_with_spacegroup(self.gemmi_space_group, 0.005):
+            raise ValueError(
+                f"unit cell {self.unit_cell} contradicts space group {self.space_group}, which is "
+                f"{self.gemmi_space_group.crystal_system_str()}; correct one of the two"
+            )
+        return self
+
+    @property
+    def gemmi_space_group(self) -> gemmi.SpaceGroup:
+        """The space group as gemmi knows it."""
+        group = gemmi.find_spacegroup_by_name(self.space_group)
+        if group is None:  # the validator has seen it
+            raise ValueError(self.space_group)
+        return group
+
+
+class SpotSettings(Settings):
+    """Which pixels belong to a Bragg spot, and when a frame is a hit."""
+
+    min_snr: PositiveFloat = 5.0
+    """A pixel is strong this many sigmas above its ring's mean, a spot needs this signal-to-noise."""
+    min_pixels: PositiveInt = 2
+    """Fewest pixels of a spot."""
+    max_pixels: PositiveInt = 200
+    """Most pixels of a spot."""
+    min_counts: float = 2.0
+    """A strong pixel has at least this many counts above its ring's mean."""
+    background_radius_px: PositiveInt = 3
+    """peakfinder8's local_bg_radius: local background from a box of twice this half width."""
+    min_spots_for_hit: PositiveInt = 15
+    """A frame with at least this many spots is a hit."""
+    max_spots: PositiveInt = 2000
+    """The search of a frame stops at this many spots."""
+    pixels_per_ring: PositiveInt = 192
+    """Pixels sampled in each ring for its mean and standard deviation."""
+    gain: PositiveFloat = 1.0
+    """Counts per photon."""
+
+
+class IndexingSettings(Settings):
+    """How orientations are sought and accepted."""
+
+    max_lattices: PositiveInt = 3
+    """At most so many lattices on one frame."""
+    min_spots: PositiveInt = 6
+    """A lattice explains at least so many spots."""
+    min_fraction: Annotated[float, Field(gt=0, le=1)] = 0.15
+    """A first lattice explains at least this fraction of the spots offered to it."""
+    min_significance: PositiveFloat = 6.0
+    """A lattice is accepted when -log10 of its chance expectation is at least this."""
+    spot_error_px: PositiveFloat = 0.8
+    """Expected error of a spot position, for the search windows."""
+    cell_tolerance: Annotated[float, Field(gt=0, lt=0.2)] = 0.05
+    """Largest relative deviation of a cell length from the expected one."""
+    angle_tolerance_deg: PositiveFloat = 1.5
+    """Largest deviation of a cell angle."""
+    max_rmsd_px: PositiveFloat = 3.0
+    """A lattice that predicts its spots worse is refused."""
+    max_spots: PositiveInt = 250
+    """Strongest spots used on a crowded frame, spread over the resolution."""
+
+
+class IntegrationSettings(Settings):
+    """How observations are predicted and summed."""
+
+    d_min: PositiveFloat | None = None
+    """Å; predict to here, by default to the corner of the detector."""
+    peak_radius_px: PositiveFloat | None = None
+    """Radius of the summed disc; by default from the spots of the calibration."""
+    gap_width_px: PositiveFloat = 1.5
+    """Ring around the disc that belongs to neither peak nor background."""
+    background_width_px: PositiveFloat = 3.0
+    """Width of the background ring."""
+    max_excitation_sigma: PositiveFloat = 1.7
+    """Predict while the excitation error is below this many standard deviations of the rocking width."""
+
+
+class CalibrationSettings(Settings):
+    """What is learnt from some frames before all are processed."""
+
+    n_frames: PositiveInt = 200
+    """Frames looked at, spread evenly."""
+    hot_pixel_fraction: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """A pixel that is strong on more than this fraction of these frames, and on at least 4, is masked as hot."""
+    refine_beam_centre: bool = True
+    """Correct the beam centre by the median residual of indexed spots."""
+    min_lattices: PositiveInt = 5
+    """Lattices needed before the beam centre is touched."""
+
+
+class MergingSettings(Settings):
+    """How observations become merged intensities."""
+
+    d_min: PositiveFloat | None = None
+    """Å; by default where CC1/2 of the outermost shells falls below cc_half_limit."""
+    cc_half_limit: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Where the resolution is cut when d_min is not given."""
+    n_shells: PositiveInt = 20
+    """Resolution shells of equal volume in reciprocal space."""
+    n_cycles: PositiveInt = 8
+    """Most cycles of scaling."""
+    min_observations: PositiveInt = 20
+    """A lattice with fewer observations is left out."""
+    max_cell_deviation: PositiveFloat = 4.0
+    """A lattice whose cell is further from the median, in robust standard deviations, is left out."""
+    min_cc: float = 0.1
+    """A lattice that correlates less with the merged intensities is left out."""
+    b_restraint: PositiveFloat = 15.0
+    """Standard deviation, Å², to which a lattice's relative B is held."""
+    max_push_res: float = 0.2
+    """1/Å beyond a lattice's own resolution estimate up to which its observations are merged."""
+
+
+class ProcessingSettings(Settings):
+    """All settings of the processing of one data set."""
+
+    sample: SampleSettings
+    spots: SpotSettings = SpotSettings()
+    indexing: IndexingSettings = IndexingSettings()
+    integration: IntegrationSettings = IntegrationSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
+    merging: MergingSettings = MergingSettings()
+    frames_per_chunk: PositiveInt = 250
+    """Frames of one chunk, the unit that runs in parallel, is retried and reused."""
+
+
+def content_key(content: Mapping[str, Any]) -> str:
+    """Sixteen hexadecimal digits that stand for ``content`` and the algorithm version."""
+    text = json.dumps({"algorithm": ALGORITHM_VERSION, **content}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
