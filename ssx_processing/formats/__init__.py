@@ -1,1 +1,1 @@
-"""(to be written)."""
+"""The only code that opens files: frames, chunk folders, run folders, MTZ."""

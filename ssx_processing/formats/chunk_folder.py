@@ -1,0 +1,86 @@
+"""Result folders: Parquet tables and a small JSON summary, written whole or not at all."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ssx_processing.errors import ChunkError
+
+SUMMARY = "summary.json"
+
+
+@contextmanager
+def atomic_folder(final: Path) -> Iterator[Path]:
+    """Folder to fill, which gets the name ``final`` when the block ends without an error.
+
+    Two processes may fill the same folder: the first to finish wins, which is right because
+    folders are named by their content.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)  # mkdtemp's 0o700 would hide results from the group
+        try:
+            temporary.rename(final)
+        except OSError:
+            if not final.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write ``content`` under a temporary name, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1, default=str) + "\n")
+    temporary.replace(path)
+
+
+def write_chunk(folder: Path, tables: Mapping[str, pd.DataFrame], summary: Mapping[str, Any]) -> None:
+    """Write the tables as ``<name>.parquet`` and ``summary.json`` into a new folder, atomically."""
+    with atomic_folder(folder) as temporary:
+        for name, table in tables.items():
+            table.to_parquet(temporary / f"{name}.parquet", index=False, compression="zstd")
+        write_json(temporary / SUMMARY, summary)
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Summary of a result folder.
+
+    Raises
+    ------
+    ChunkError
+        The folder has no summary that can be read.
+    """
+    try:
+        return json.loads((folder / SUMMARY).read_text())
+    except (OSError, ValueError) as error:
+        raise ChunkError(
+            f"{folder}: no readable {SUMMARY} ({error}); delete the folder and process its frames again"
+        ) from error
+
+
+def read_table(folder: Path, name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """One table of a result folder, all columns or some.
+
+    Raises
+    ------
+    ChunkError
+        The table is missing, damaged or lacks a column.
+    """
+    path = folder / f"{name}.parquet"
+    try:
+        return pd.read_parquet(path, columns=list(columns) if columns is not None else None)
+    except (OSError, ValueError, KeyError) as error:
+        raise ChunkError(
+            f"{path}: cannot be read ({error}); delete the folder and process its frames again"
+        ) from error
