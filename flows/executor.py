@@ -1,0 +1,124 @@
+"""Where chunks are computed: processes of this machine, behind ``concurrent.futures.Executor``."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from queue import SimpleQueue
+from typing import ParamSpec, TypeVar
+
+from ssx_processing.errors import SsxError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PRELOAD = ["ssx_processing.pipeline.process_chunk"]
+"""Imported once, before the workers are forked; never Prefect."""
+
+ONE_THREAD = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+"""Chunks are the unit of parallel work; libraries with threads of their own would compete."""
+
+
+class WorkerDiedError(SsxError):
+    """The process that computed a chunk was killed or ran out of memory."""
+
+
+class IsolatedProcesses(Executor):
+    """Process pool in which a worker that dies takes down its own job only.
+
+    A ``ProcessPoolExecutor`` fails every job it holds when one of its processes dies. This one
+    has a pool of one process for each worker, and makes a new one when it breaks. Workers are
+    forked from a clean server process that never imports Prefect, and end when their parent does.
+    """
+
+    def __init__(self, max_workers: int) -> None:
+        _start_fork_server()
+        self._threads = ThreadPoolExecutor(max_workers, thread_name_prefix="chunk")
+        self._idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
+        for _ in range(max_workers):
+            self._idle.put(_one_process())
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Future of ``fn(*args, **kwargs)``, computed in a worker process."""
+        return self._threads.submit(self._run, fn, *args, **kwargs)
+
+    def _run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        pool = self._idle.get()
+        try:
+            return pool.submit(fn, *args, **kwargs).result()
+        except BrokenProcessPool as error:
+            pool.shutdown(wait=False)
+            pool = _one_process()
+            raise WorkerDiedError(
+                "the worker process died; killed by hand, by the batch system or for want of memory?"
+            ) from error
+        finally:
+            self._idle.put(pool)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the workers; with ``cancel_futures`` also what they are just computing."""
+        if cancel_futures:
+            for process in multiprocessing.active_children():
+                process.kill()
+        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
+        while not self._idle.empty():
+            self._idle.get().shutdown(wait=wait, cancel_futures=cancel_futures)
+
+
+@contextmanager
+def worker_processes(max_workers: int) -> Iterator[Executor]:
+    """Executor for the block; when the block fails, the workers are killed and not waited for."""
+    executor = IsolatedProcesses(max_workers)
+    try:
+        yield executor
+    except BaseException:
+        executor.shutdown(cancel_futures=True)
+        raise
+    executor.shutdown()
+
+
+def _one_process() -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("forkserver")
+    return ProcessPoolExecutor(1, mp_context=context, initializer=_prepare_worker)
+
+
+def _start_fork_server() -> None:
+    """Start it, if it does not run, with an environment in which libraries use one thread."""
+    saved = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    try:
+        multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOAD)
+        forkserver.ensure_running()
+    finally:
+        for name, value in saved.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _prepare_worker() -> None:
+    # Ctrl-C is for the parent, which then ends the workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True, name="parent watch").start()
+
+
+def _end_with_parent() -> None:
+    """Wait for the flow's process to end, then end at once.
+
+    PR_SET_PDEATHSIG would not do: the kernel's parent of a worker is the fork server.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)

@@ -1,0 +1,63 @@
+"""The environment Prefect finds when it is imported: it reads its settings only once.
+
+What the user has set is left alone. The reasons are measurements with Prefect 3.9: see
+docs/explanations/decisions/0004-prefect-waits-for-an-executor.md.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+SETTINGS = {
+    # no telemetry, no look-up of host names outside, no banners
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    # by default every task run is recorded by itself; an embedded server then loses those not
+    # recorded when the process ends
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "200",
+    # a busy machine takes longer than the 20 s that are allowed by default
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+    # the default, cloudpickle, lets whoever can write a result run code in the reader
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    # our log lines appear with the task they belong to
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "ssx_processing,ispyb_io,flows",
+}
+
+QUIET_CONSOLE = {
+    # the terminal shows our progress; the log is in the Prefect UI
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
+    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+}
+
+
+def default_home() -> Path:
+    """Folder for Prefect's database, apart from the ``~/.prefect`` of other uses."""
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "ssx-orchestrator" / "prefect"
+
+
+def prepare(home: Path | None = None, *, quiet: bool = False) -> None:
+    """Set what the user has not set; to be called before Prefect is imported.
+
+    Parameters
+    ----------
+    home
+        PREFECT_HOME, by default ``default_home()``.
+    quiet
+        Only errors of Prefect on the terminal.
+
+    Raises
+    ------
+    RuntimeError
+        Prefect has been imported, so it is too late.
+    """
+    if "prefect" in sys.modules:
+        raise RuntimeError("Prefect was imported before its environment was prepared")
+    os.environ.setdefault("PREFECT_HOME", str(home or default_home()))
+    for name, value in (SETTINGS | (QUIET_CONSOLE if quiet else {})).items():
+        os.environ.setdefault(name, value)

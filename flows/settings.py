@@ -1,0 +1,66 @@
+"""Settings of a site: where ISPyB is, where results go, what computes.
+
+Read from a YAML file named by ``SSX_SETTINGS_FILE`` and from environment variables ``SSX_...``,
+which win. Secrets come this way and never as parameters of a flow, which Prefect shows.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from ispyb_io.protocol import SSX_EXPERIMENT_TYPES
+
+
+class SiteSettings(BaseSettings):
+    """What differs from one site, or one computer, to the next."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SSX_", extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+    ispyb_url: SecretStr | None = None
+    """SQLAlchemy URL of ISPyB, e.g. mysql+pymysql://user:password@host/ispyb; none: files only."""
+    ledger_url: SecretStr | None = None
+    """SQLAlchemy URL of the ledger; by default SQLite in the processing folder's data home."""
+    processing_folder: str = "{image_directory}/../processing/ssx/group-{group_id}"
+    """Where results of a group go; may use {image_directory}, {proposal}, {visit}, {beamline}, {group_id}."""
+    experiment_types: tuple[str, ...] = SSX_EXPERIMENT_TYPES
+    """What the watcher takes for serial crystallography."""
+    executor: Literal["local"] = "local"
+    """What computes chunks: processes of this machine."""
+    n_workers: PositiveInt = Field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    """Chunks computed at the same time; by default one for each core."""
+    poll_interval_s: PositiveFloat = 30.0
+    """Time from one look of the watcher into ISPyB to the next."""
+    quiet_time_s: PositiveFloat = 10.0
+    """Files that changed within this time are still being written."""
+    chunk_retries: int = Field(default=2, ge=0)
+    """How often a chunk that failed is tried again."""
+    chunk_retry_delay_s: float = Field(default=2.0, ge=0)
+    """Time before it is."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments before environment before the YAML file."""
+        path = os.environ.get("SSX_SETTINGS_FILE")
+        sources = (init_settings, env_settings)
+        if path is None:
+            return sources
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"SSX_SETTINGS_FILE names {path}, which is no file")
+        return (*sources, YamlConfigSettingsSource(settings_cls, yaml_file=path))
