@@ -70,7 +70,7 @@ class Geometry:
     sensor_absorption_per_mm: float = 0.0
     """Linear absorption coefficient of the sensor at this wavelength; 0 where unknown."""
     polarisation_fraction: float = 1.0
-    """Fraction of the beam polarised along the laboratory's x axis (horizontal); synchrotron: about 0.99 to 1."""
+    """Fraction of the beam polarised horizontally, along x; about 0.99 at a synchrotron."""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,18 @@
-"""(to be written)."""
+"""Pure functions from arrays to arrays, compiled by numba where it pays.
+
+In the order the pipeline calls them:
+
+============================  ==========================================================
+geometry                      pixel <-> laboratory <-> reciprocal space
+rings, spot_finding           ring statistics -> strong pixels -> spots of one frame
+unit_cell                     cell <-> B matrix, lattice symmetry, strains it allows
+pair_search, axis_search      two ways to propose orientations for a known cell
+refinement, lattice_score     make a proposal fit, and judge it against chance
+indexing                      the strategy: several lattices on one frame
+prediction, integration       which reflections are in diffracting condition, and their sums
+symmetry                      hkl -> asymmetric unit
+scaling, merging, statistics  observations of all frames -> merged intensities and their quality
+============================  ==========================================================
+
+No files, no logging, no settings objects in here. One thread each; the GIL is released.
+"""

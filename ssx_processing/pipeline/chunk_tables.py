@@ -1,0 +1,184 @@
+"""Frame results gathered into the four tables of a chunk."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ssx_processing.kernels.integration import (
+    BACKGROUND,
+    FLAG_BACKGROUND,
+    FLAG_BAD_PIXEL,
+    FLAGS,
+    INTENSITY,
+    SIGMA,
+)
+from ssx_processing.kernels.unit_cell import cell_of
+from ssx_processing.models import FrameCounts, FrameStatus, UnitCell
+from ssx_processing.pipeline.frame_processing import FrameProcessor, FrameResult, resolution_limit
+
+SPOT_COLUMNS = ("x_px", "y_px", "intensity", "snr", "peak_snr", "background", "peak_value")
+A_COLUMNS = ("a11", "a12", "a13", "a21", "a22", "a23", "a31", "a32", "a33")
+CELL_COLUMNS = ("a", "b", "c", "alpha", "beta", "gamma")
+COLUMN_TYPES: dict[str, dict[str, str]] = {
+    "frames": {
+        "frame": "int64", "status": "str", "n_spots": "int32", "n_lattices": "int32", "file": "str",
+        "file_index": "int64", "total_intensity": "float64", "median_background": "float32",
+        "resolution_estimate": "float32",
+    },
+    "spots": {
+        "frame": "int64", **dict.fromkeys(SPOT_COLUMNS, "float32"), "n_pixels": "int32", "panel": "int16",
+        "lattice": "int16",
+    },
+    "lattices": {
+        "frame": "int64", "lattice": "int16", **dict.fromkeys(A_COLUMNS + CELL_COLUMNS, "float64"),
+        "n_indexed": "int32", "n_spots": "int32", "rmsd_px": "float32", "log10_e": "float32",
+        "excitation_width": "float32", "resolution_limit": "float32", "n_observations": "int32",
+    },
+    "observations": {
+        "frame": "int64", "lattice": "int16", "h": "int16", "k": "int16", "l": "int16",
+        "intensity": "float32", "sigma": "float32", "background": "float32", "x_px": "float32",
+        "y_px": "float32", "excitation_error": "float32", "excitation_sigma": "float32", "flags": "uint8",
+    },
+}  # fmt: skip
+"""Columns and types of each table: also of an empty one."""
+
+
+class ChunkTables:
+    """Rows of the four tables, frame after frame."""
+
+    def __init__(self) -> None:
+        self.counts = FrameCounts()
+        self._columns: dict[str, dict[str, list[Any]]] = {name: defaultdict(list) for name in COLUMN_TYPES}
+        self._cells: list[UnitCell] = []
+
+    def add_unreadable(self, frame: int, path: Path, index: int) -> None:
+        """Add a frame whose pixels could not be read."""
+        self.counts += FrameCounts(frames_total=1, frames_unreadable=1)
+        self._add_frame(frame, path, index, FrameStatus.UNREADABLE, 0, 0, 0.0, float("nan"), float("nan"))
+
+    def add(self, frame: int, path: Path, index: int, result: FrameResult, processor: FrameProcessor) -> None:
+        """Add a processed frame."""
+        n_lattices = len(result.lattices)
+        is_hit = result.status is not FrameStatus.NO_HIT
+        self.counts += FrameCounts(
+            frames_total=1,
+            frame_hits=int(is_hit),
+            crystal_hits=int(is_hit),
+            frames_indexed=int(n_lattices > 0),
+            frames_failed_index=int(is_hit and not n_lattices),
+            lattices_indexed=n_lattices,
+        )
+        spots = result.spots
+        q = np.linalg.norm(processor.scattering_vectors(spots), axis=1)
+        self._add_frame(
+            frame,
+            path,
+            index,
+            result.status,
+            len(spots),
+            n_lattices,
+            float(spots.intensity.sum()),
+            float(np.median(processor.finder.mean)) if len(processor.finder.mean) else float("nan"),
+            resolution_limit(q),
+        )
+        self._add("spots", frame, {name: getattr(spots, name) for name in SPOT_COLUMNS})
+        self._add_more("spots", n_pixels=spots.n_pixels, panel=spots.panel, lattice=result.spot_lattice)
+        for number in range(n_lattices):
+            self._add_lattice(frame, number, result)
+
+    def _add_frame(
+        self,
+        frame: int,
+        path: Path,
+        index: int,
+        status: FrameStatus,
+        n_spots: int,
+        n_lattices: int,
+        total_intensity: float,
+        median_background: float,
+        resolution_estimate: float,
+    ) -> None:
+        row = {
+            "status": [status.value],
+            "n_spots": [n_spots],
+            "n_lattices": [n_lattices],
+            "file": [str(path)],
+            "file_index": [index],
+            "total_intensity": [total_intensity],
+            "median_background": [median_background],
+            "resolution_estimate": [resolution_estimate],
+        }
+        self._add("frames", frame, row)
+
+    def _add_lattice(self, frame: int, number: int, result: FrameResult) -> None:
+        lattice, predicted, summed = (
+            result.lattices[number],
+            result.predictions[number],
+            result.integrated[number],
+        )
+        flags = summed[:, FLAGS].astype(np.uint8)
+        known = (flags & (FLAG_BAD_PIXEL | FLAG_BACKGROUND)) == 0
+        predicted, summed, flags = predicted[known], summed[known], flags[known]
+        cell = cell_of(lattice.a_matrix)
+        self._cells.append(cell)
+        row = {
+            "lattice": number,
+            **dict(zip(A_COLUMNS, lattice.a_matrix.ravel(), strict=True)),
+            **dict(zip(CELL_COLUMNS, cell, strict=True)),
+            "n_indexed": lattice.n_indexed,
+            "n_spots": len(result.spots),
+            "rmsd_px": lattice.rmsd_px,
+            "log10_e": lattice.log10_e,
+            "excitation_width": lattice.excitation_width,
+            "resolution_limit": result.resolution_limits[number],
+            "n_observations": len(predicted),
+        }
+        self._add("lattices", frame, {name: [value] for name, value in row.items()})
+        self._add("observations", frame, {"lattice": np.full(len(predicted), number)})
+        self._add_more(
+            "observations",
+            **{name: predicted[:, i] for i, name in enumerate(("h", "k", "l", "x_px", "y_px"))},
+            excitation_error=predicted[:, 6],
+            excitation_sigma=predicted[:, 7],
+            intensity=summed[:, INTENSITY],
+            sigma=summed[:, SIGMA],
+            background=summed[:, BACKGROUND],
+            flags=flags,
+        )
+
+    def _add(self, table: str, frame: int, columns: dict[str, Any]) -> None:
+        """Add rows of one frame."""
+        n = len(next(iter(columns.values())))
+        self._add_more(table, frame=np.full(n, frame), **columns)
+
+    def _add_more(self, table: str, **columns: list[Any] | NDArray[Any]) -> None:
+        """Add further columns of rows just added."""
+        for name, values in columns.items():
+            self._columns[table][name].append(values)
+
+    @property
+    def median_cell(self) -> UnitCell | None:
+        """Median over the lattices; None without any."""
+        if not self._cells:
+            return None
+        a, b, c, alpha, beta, gamma = (float(x) for x in np.median(self._cells, axis=0))
+        return a, b, c, alpha, beta, gamma
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The four tables by name, all columns typed, also where there are no rows."""
+        return {
+            table: pd.DataFrame(
+                {
+                    name: pd.Series(
+                        np.concatenate(self._columns[table][name]) if self._columns[table][name] else [],
+                        dtype=kind,
+                    )
+                    for name, kind in types.items()
+                }
+            )
+            for table, types in COLUMN_TYPES.items()
+        }

@@ -1,0 +1,59 @@
+"""What is there to be processed, and in which ranges of frames."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssx_processing.errors import ImageReadError
+from ssx_processing.formats.frames import FrameSet
+from ssx_processing.models import FrameRange
+from ssx_processing.settings import ProcessingSettings, content_key
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A data set cut into chunks."""
+
+    paths: tuple[Path, ...]
+    """Files in order; frames are counted across them."""
+    frames_total: int
+    ranges: tuple[FrameRange, ...]
+    """One per chunk, contiguous, in order."""
+    identity: str
+    """Stands for the files as they are now: paths, sizes, times of change."""
+    wavelength: float
+    """Å."""
+
+
+def make_plan(paths: Sequence[Path], settings: ProcessingSettings) -> Plan:
+    """Look at the files and cut their frames into chunks.
+
+    Raises
+    ------
+    ImageReadError
+        There is no file, a file cannot be read, or it holds no frame.
+    """
+    if not paths:
+        raise ImageReadError("no image file was given; name at least one")
+    with FrameSet(paths) as frames:
+        return Plan(
+            paths=tuple(Path(p).resolve() for p in paths),
+            frames_total=frames.n_frames,
+            ranges=frame_ranges(frames.n_frames, settings.frames_per_chunk),
+            identity=content_key(frames.identity()),
+            wavelength=frames.geometry.wavelength,
+        )
+
+
+def frame_ranges(n_frames: int, frames_per_chunk: int) -> tuple[FrameRange, ...]:
+    """Contiguous ranges that cover all frames; the last may be shorter.
+
+    Examples
+    --------
+    >>> [(r.start, r.stop) for r in frame_ranges(5, 2)]
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    return tuple(
+        FrameRange(start, min(start + frames_per_chunk, n_frames))
+        for start in range(0, n_frames, frames_per_chunk)
+    )

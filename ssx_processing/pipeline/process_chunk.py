@@ -1,0 +1,138 @@
+"""The frames of one chunk -> one folder of tables. The file to read first.
+
+`process_chunk` is what runs in parallel. It knows nothing of Prefect or ISPyB, takes paths and
+settings, and returns a small summary. A chunk that exists is not computed again.
+"""
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from ssx_processing import __version__
+from ssx_processing.errors import ImageReadError
+from ssx_processing.formats.chunk_folder import SUMMARY, read_summary, write_chunk
+from ssx_processing.formats.frames import FrameSet
+from ssx_processing.formats.run_folder import RunFolder
+from ssx_processing.models import ChunkSummary, FrameCounts, FrameRange, UnitCell
+from ssx_processing.pipeline.calibrate import read_calibration
+from ssx_processing.pipeline.chunk_tables import ChunkTables
+from ssx_processing.pipeline.frame_processing import FrameProcessor
+from ssx_processing.settings import ProcessingSettings, content_key
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ChunkJob:
+    """One chunk to be processed: paths and settings only, so that it travels to any worker."""
+
+    paths: tuple[Path, ...]
+    identity: str
+    """Of the plan: stands for the files."""
+    frames: FrameRange
+    settings: ProcessingSettings
+    calibration_folder: Path
+    run_folder: Path
+
+    @property
+    def key(self) -> str:
+        """Content key: same files, frames, settings that matter, calibration and algorithm."""
+        relevant = self.settings.model_dump(include={"sample", "spots", "indexing", "integration"})
+        return content_key(
+            {
+                "input": self.identity,
+                "frames": [self.frames.start, self.frames.stop],
+                "calibration": self.calibration_folder.name,
+                **relevant,
+            }
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Where its tables are, or will be."""
+        return RunFolder(self.run_folder).chunks / self.key
+
+
+def process_chunk(job: ChunkJob) -> ChunkSummary:
+    """Process the frames of one chunk, or find that it was done.
+
+    A frame that cannot be read is counted as unreadable.
+
+    Raises
+    ------
+    ImageReadError
+        A file cannot be opened, or not one frame of the chunk can be read.
+    """
+    if not (job.folder / SUMMARY).is_file():
+        _compute(job)
+        return _summary(job, reused=False)
+    return _summary(job, reused=True)
+
+
+def _compute(job: ChunkJob) -> None:
+    started = time.process_time()
+    processor = _processor(job.calibration_folder, job.settings.model_dump_json())
+    tables = ChunkTables()
+    error: ImageReadError | None = None
+    with FrameSet(job.paths) as frames:
+        for frame in range(job.frames.start, job.frames.stop):
+            path, index = frames.locate(frame)
+            try:
+                image = frames.read(frame)
+            except ImageReadError as caught:
+                error = caught
+                logger.warning("frame %d cannot be read: %s", frame, caught)
+                tables.add_unreadable(frame, path, index)
+                continue
+            tables.add(frame, path, index, processor.process(image), processor)
+    if error is not None and tables.counts.frames_unreadable == job.frames.n_frames:
+        raise ImageReadError(
+            f"frames {job.frames.start}-{job.frames.stop - 1}: not one can be read; the last: {error}"
+        )
+    write_chunk(job.folder, tables.tables(), _summary_content(job, tables, time.process_time() - started))
+    logger.info("chunk %s: %s", job.key, tables.counts)
+
+
+@lru_cache(maxsize=2)
+def _processor(calibration_folder: Path, settings_json: str) -> FrameProcessor:
+    """The processor of one calibration; a worker keeps it for its next chunk."""
+    calibration = read_calibration(calibration_folder)
+    return FrameProcessor(
+        calibration.geometry,
+        calibration.bad_pixels,
+        calibration.saturation,
+        ProcessingSettings.model_validate_json(settings_json),
+        calibration.rocking,
+        calibration.peak_radius_px,
+    )
+
+
+def _summary_content(job: ChunkJob, tables: ChunkTables, cpu_seconds: float) -> dict[str, object]:
+    return {
+        "key": job.key,
+        "frames": [job.frames.start, job.frames.stop],
+        "counts": asdict(tables.counts),
+        "median_cell": tables.median_cell,
+        "cpu_seconds": round(cpu_seconds, 3),
+        "calibration": job.calibration_folder.name,
+        "input": job.identity,
+        "files": sorted({str(path) for path in job.paths}),
+        "settings": job.settings.model_dump(mode="json"),
+        "version": __version__,
+    }
+
+
+def _summary(job: ChunkJob, *, reused: bool) -> ChunkSummary:
+    content = read_summary(job.folder)
+    cell: UnitCell | None = tuple(content["median_cell"]) if content["median_cell"] else None  # pyright: ignore[reportAssignmentType]
+    return ChunkSummary(
+        key=job.key,
+        folder=job.folder,
+        frames=job.frames,
+        counts=FrameCounts(**content["counts"]),
+        reused=reused,
+        cpu_seconds=content["cpu_seconds"],
+        median_cell=cell,
+    )
