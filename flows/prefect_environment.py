@@ -30,15 +30,15 @@ SETTINGS = {
 
 QUIET_CONSOLE = {
     # the terminal shows our progress; the log is in the Prefect UI
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
-    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
 }
 
 
-def default_home() -> Path:
-    """Folder for Prefect's database, apart from the ``~/.prefect`` of other uses."""
+def default_data_home() -> Path:
+    """Folder of the user for our databases, apart from the ``~/.prefect`` of other uses."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(data) / "ssx-orchestrator" / "prefect"
+    return Path(data) / "ssx-orchestrator"
 
 
 def prepare(home: Path | None = None, *, quiet: bool = False) -> None:
@@ -47,9 +47,9 @@ def prepare(home: Path | None = None, *, quiet: bool = False) -> None:
     Parameters
     ----------
     home
-        PREFECT_HOME, by default ``default_home()``.
+        PREFECT_HOME, by default in ``default_data_home()``.
     quiet
-        Only errors of Prefect on the terminal.
+        Nothing of Prefect on the terminal.
 
     Raises
     ------
@@ -58,6 +58,6 @@ def prepare(home: Path | None = None, *, quiet: bool = False) -> None:
     """
     if "prefect" in sys.modules:
         raise RuntimeError("Prefect was imported before its environment was prepared")
-    os.environ.setdefault("PREFECT_HOME", str(home or default_home()))
+    os.environ.setdefault("PREFECT_HOME", str(home or default_data_home() / "prefect"))
     for name, value in (SETTINGS | (QUIET_CONSOLE if quiet else {})).items():
         os.environ.setdefault(name, value)

@@ -6,7 +6,7 @@ which win. Secrets come this way and never as parameters of a flow, which Prefec
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
 from pydantic_settings import (
@@ -16,6 +16,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from flows.prefect_environment import default_data_home
 from ispyb_io.protocol import SSX_EXPERIMENT_TYPES
 
 
@@ -29,15 +30,21 @@ class SiteSettings(BaseSettings):
     ispyb_url: SecretStr | None = None
     """SQLAlchemy URL of ISPyB, e.g. mysql+pymysql://user:password@host/ispyb; none: files only."""
     ledger_url: SecretStr | None = None
-    """SQLAlchemy URL of the ledger; by default SQLite in the processing folder's data home."""
+    """SQLAlchemy URL of the ledger; by default SQLite, beside the results of files, else in data_home."""
+    data_home: Path = Field(default_factory=default_data_home)
+    """Folder for the ledger and for Prefect's database, where nothing else is said."""
     processing_folder: str = "{image_directory}/../processing/ssx/group-{group_id}"
     """Where results of a group go; may use {image_directory}, {proposal}, {visit}, {beamline}, {group_id}."""
     experiment_types: tuple[str, ...] = SSX_EXPERIMENT_TYPES
     """What the watcher takes for serial crystallography."""
+    processing: dict[str, Any] = {}
+    """Settings of the processing that differ from the defaults, e.g. {"spots": {"gain": 2}}."""
     executor: Literal["local"] = "local"
     """What computes chunks: processes of this machine."""
     n_workers: PositiveInt = Field(default_factory=lambda: len(os.sched_getaffinity(0)))
     """Chunks computed at the same time; by default one for each core."""
+    newer_than: int = Field(default=0, ge=0)
+    """The watcher leaves data collections up to this id alone, e.g. those of the years before it came."""
     poll_interval_s: PositiveFloat = 30.0
     """Time from one look of the watcher into ISPyB to the next."""
     quiet_time_s: PositiveFloat = 10.0

@@ -1,0 +1,121 @@
+"""One data set while its chunks arrive."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+
+import gemmi
+import numpy as np
+import pandas as pd
+
+from flows.job import DataSet
+from ispyb_io.ssx_files import write_ssx_cells, write_ssx_stats
+from ssx_processing.formats.chunk_folder import read_table
+from ssx_processing.models import ChunkSummary, FrameCounts, UnitCell
+from ssx_processing.pipeline.plan import Plan
+from ssx_processing.pipeline.process_chunk import ChunkJob
+
+CELL = ["a", "b", "c", "alpha", "beta", "gamma"]
+
+
+@dataclass
+class DataSetRun:
+    """Chunks planned, done and failed, with their sums."""
+
+    data_set: DataSet
+    plan: Plan
+    chunk_jobs: Sequence[ChunkJob]
+    first_chunk: int
+    """Index of its first chunk among those of all data sets of the job."""
+    summaries: dict[int, ChunkSummary] = field(default_factory=dict)
+    """By place in ``chunk_jobs``."""
+    failures: dict[int, str] = field(default_factory=dict)
+    """Reason, by place in ``chunk_jobs``."""
+    _lattices: list[pd.DataFrame] = field(default_factory=list)
+
+    def add(self, place: int, summary: ChunkSummary) -> None:
+        """Take in a chunk that is done."""
+        self.summaries[place] = summary
+        self._lattices.append(read_table(summary.folder, "lattices", [*CELL, "resolution_limit"]))
+
+    @property
+    def counts(self) -> FrameCounts:
+        """Sum over the chunks done."""
+        return reduce(add, (summary.counts for summary in self.summaries.values()), FrameCounts())
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """One sentence for each chunk that failed, in order."""
+        return tuple(f"{self.chunk_name(place)}: {reason}" for place, reason in sorted(self.failures.items()))
+
+    def chunk_name(self, place: int) -> str:
+        """For people, who count from 1."""
+        frames = self.chunk_jobs[place].frames
+        return f"chunk {self.first_chunk + place + 1} (images {frames.start + 1}-{frames.stop})"
+
+    @property
+    def message(self) -> str:
+        """One line for lists of results."""
+        return progress_line(self.counts, len(self.summaries), len(self.chunk_jobs), self.missing)
+
+    @property
+    def median_cell(self) -> UnitCell | None:
+        """Over all lattices; None without any."""
+        cells = self._cells()
+        if len(cells) == 0:
+            return None
+        a, b, c, alpha, beta, gamma = np.median(cells, axis=0).tolist()
+        return a, b, c, alpha, beta, gamma
+
+    def write_page_files(self) -> None:
+        """Replace the two JSON files that ISPyB's SSX page draws from."""
+        limits = [table["resolution_limit"].to_numpy() for table in self._lattices]
+        limit = np.concatenate(limits) if limits else np.empty(0)
+        limit = limit[np.isfinite(limit)]
+        counts = self.counts
+        write_ssx_stats(
+            self.data_set.folder,
+            n_hits=counts.frame_hits,
+            n_indexed=counts.frames_indexed,
+            lattice_type=lattice_type(self.chunk_jobs[0].settings.sample.gemmi_space_group),
+            estimated_resolution=float(np.median(limit)) if len(limit) else None,
+        )
+        write_ssx_cells(self.data_set.folder, self._cells().tolist())
+
+    def _cells(self) -> np.ndarray:
+        return np.concatenate([np.empty((0, 6)), *(table[CELL].to_numpy() for table in self._lattices)])
+
+
+def progress_line(
+    counts: FrameCounts, chunks_done: int, chunks_expected: int, missing: Sequence[str] = ()
+) -> str:
+    """Counts, rates with their denominators, chunks, and what is missing; in one line.
+
+    Examples
+    --------
+    >>> progress_line(FrameCounts(frames_total=20, frame_hits=8, frames_indexed=4), 1, 2, ["chunk 2: bad"])
+    '1 of 2 chunks; chunk 2: bad; 8 hits (40.0 %), 4 indexed (50.0 % of hits)'
+    """
+    parts = [
+        f"{chunks_done} of {chunks_expected} chunks",
+        *missing,
+        f"{counts.frame_hits} hits ({counts.hit_rate:.1%}), "
+        f"{counts.frames_indexed} indexed ({counts.indexing_rate:.1%} of hits)".replace("%", " %"),
+    ]
+    if counts.frames_unreadable:
+        parts.insert(1, f"{counts.frames_unreadable} frames unreadable")
+    return "; ".join(parts)
+
+
+def lattice_type(space_group: gemmi.SpaceGroup) -> str:
+    """Pearson's symbol: crystal family and centring.
+
+    Examples
+    --------
+    >>> lattice_type(gemmi.SpaceGroup("P43212")), lattice_type(gemmi.SpaceGroup("R3:H"))
+    ('tP', 'hR')
+    """
+    families = {"triclinic": "a", "monoclinic": "m", "orthorhombic": "o", "tetragonal": "t", "cubic": "c"}
+    family = families.get(space_group.crystal_system_str(), "h")
+    return family + space_group.centring_type()

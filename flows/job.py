@@ -1,0 +1,212 @@
+"""What to process: images named by a user, or a data collection group of ISPyB."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from flows.settings import SiteSettings
+from ispyb_io.records import DataCollection, DataCollectionGroup
+from ssx_processing.errors import ImageReadError, SettingsError
+from ssx_processing.models import UnitCell
+from ssx_processing.settings import ProcessingSettings, content_key
+
+NUMBER_IN_TEMPLATE = re.compile(r"#+|%0?\d*d")
+
+
+class ProcessRequest(BaseModel):
+    """Parameters of the ``process`` flow; either files or a group."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    group_id: int | None = None
+    """dataCollectionGroupId in ISPyB."""
+    files: tuple[Path, ...] = ()
+    """Images without ISPyB, as one data set."""
+    unit_cell: UnitCell | None = None
+    """a, b, c in Å, alpha, beta, gamma in degrees; by default the sample's in ISPyB."""
+    space_group: str | None = None
+    """Symbol or number; by default the sample's in ISPyB."""
+    settings: dict[str, Any] = {}
+    """Settings that differ from the site's, e.g. {"spots": {"min_snr": 4}}."""
+    folder: Path | None = None
+    """Where results go; for files required, for a group by default as the site says."""
+
+    @model_validator(mode="after")
+    def _files_or_group(self) -> Self:
+        if (self.group_id is None) == (not self.files):
+            raise ValueError("give either image files or the id of a group")
+        if self.files and self.folder is None:
+            raise ValueError("give the folder for the results of these files")
+        return self
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Images that are planned, calibrated and cut in chunks together."""
+
+    name: str
+    paths: tuple[Path, ...]
+    folder: Path
+    collection: DataCollection | None
+    """Its record in ISPyB; None for files without."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Data sets that are merged together, and how."""
+
+    name: str
+    data_sets: tuple[DataSet, ...]
+    settings: ProcessingSettings
+    folder: Path
+    group: DataCollectionGroup | None
+
+    @property
+    def key(self) -> str:
+        """Stands for members and settings: a group finished with this key need not run again."""
+        members: Any = (
+            [d.collection.data_collection_id for d in self.data_sets if d.collection]
+            if self.group
+            else [str(path) for d in self.data_sets for path in d.paths]
+        )
+        return content_key({"members": members, "settings": self.settings.model_dump()})
+
+
+def job_of_files(request: ProcessRequest, site: SiteSettings) -> Job:
+    """Job for images without ISPyB.
+
+    Raises
+    ------
+    SettingsError
+        Cell or space group were not given, or settings are wrong.
+    ImageReadError
+        A file is missing.
+    """
+    missing = [path for path in request.files if not path.is_file()]
+    if missing:
+        raise ImageReadError(f"{missing[0]}: no such file")
+    if request.unit_cell is None or request.space_group is None:
+        raise SettingsError(
+            "unit cell and space group are needed for indexing; give --cell and --space-group"
+        )
+    if request.folder is None:  # the validator has seen it
+        raise SettingsError("give the folder for the results")
+    settings = processing_settings(site, request, request.unit_cell, request.space_group)
+    folder = request.folder.resolve()
+    paths = tuple(path.resolve() for path in request.files)
+    name = paths[0].name if len(paths) == 1 else f"{paths[0].name} ... ({len(paths)} files)"
+    return Job(name, (DataSet(name, paths, folder, None),), settings, folder, None)
+
+
+def job_of_group(request: ProcessRequest, group: DataCollectionGroup, site: SiteSettings) -> Job:
+    """Job for a data collection group of ISPyB.
+
+    Raises
+    ------
+    SettingsError
+        The sample has no cell or space group, or the group has no data collections.
+    ImageReadError
+        The files of a data collection are not there.
+    """
+    where = f"group {group.group_id} ({group.proposal})"
+    if not group.data_collections:
+        raise SettingsError(f"{where} has no data collections yet")
+    sample = group.sample
+    cell = request.unit_cell or (sample.unit_cell if sample else None)
+    space_group = request.space_group or (sample.space_group if sample else None)
+    if cell is None or space_group is None:
+        lacks = "unit cell" if cell is None else "space group"
+        whose = f"sample {sample.name!r}" if sample else "no sample: it"
+        raise SettingsError(
+            f"{where}, {whose} has no {lacks} in ISPyB; enter it in the sample's crystal form, "
+            f"or run: ssx process --group {group.group_id} --cell ... --space-group ..."
+        )
+    settings = processing_settings(site, request, cell, space_group)
+    folder = (request.folder or group_folder(group, site)).resolve()
+    data_sets = tuple(
+        DataSet(
+            f"data collection {collection.data_collection_id}",
+            tuple(files_of(collection)),
+            folder / f"collection-{collection.data_collection_id}",
+            collection,
+        )
+        for collection in group.data_collections
+    )
+    return Job(f"group {group.group_id}", data_sets, settings, folder, group)
+
+
+def processing_settings(
+    site: SiteSettings, request: ProcessRequest, unit_cell: UnitCell, space_group: str
+) -> ProcessingSettings:
+    """Defaults, then the site's, then the request's."""
+    sample = {"sample": {"unit_cell": unit_cell, "space_group": space_group}}
+    return ProcessingSettings.model_validate(_merged(_merged(site.processing, request.settings), sample))
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings laid over each other.
+
+    Examples
+    --------
+    >>> _merged({"spots": {"gain": 2, "min_snr": 5}}, {"spots": {"min_snr": 4}})
+    {'spots': {'gain': 2, 'min_snr': 4}}
+    """
+    result = dict(below)
+    for name, value in above.items():
+        old = result.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            result[name] = _merged(old, value)
+        else:
+            result[name] = value
+    return result
+
+
+def group_folder(group: DataCollectionGroup, site: SiteSettings) -> Path:
+    """Where the site wants the results of a group."""
+    directory = group.data_collections[0].image_directory
+    if directory is None:
+        raise SettingsError(
+            f"data collection {group.data_collections[0].data_collection_id} has no imageDirectory in ISPyB; "
+            f"name the images: ssx process FILE ... --cell ... --space-group ..."
+        )
+    text = site.processing_folder.format(
+        image_directory=directory,
+        proposal=group.proposal,
+        visit=group.visit_number,
+        beamline=group.beamline,
+        group_id=group.group_id,
+    )
+    return Path(text)
+
+
+def files_of(collection: DataCollection) -> list[Path]:
+    """Image files of a data collection, in order.
+
+    ``#`` or ``%05d`` in the template stands for numbers.
+
+    Raises
+    ------
+    ImageReadError
+        The record names no files, or they are not there.
+    """
+    where = f"data collection {collection.data_collection_id}"
+    directory, template = collection.image_directory, collection.file_template
+    if directory is None or not template:
+        raise ImageReadError(
+            f"{where}: ISPyB has no imageDirectory or no fileTemplate, so no files are known"
+        )
+    paths = [directory / template]
+    if NUMBER_IN_TEMPLATE.search(template):
+        parts = NUMBER_IN_TEMPLATE.split(template)
+        pattern = re.compile(r"\d+".join(map(re.escape, parts)))
+        inside = directory.iterdir() if directory.is_dir() else ()
+        paths = sorted(path for path in inside if pattern.fullmatch(path.name))
+    if not paths or not paths[0].is_file():
+        raise ImageReadError(
+            f"{where}: no file {directory / template}; is it still being written, the disk mounted?"
+        )
+    return paths
