@@ -1,0 +1,108 @@
+"""Connections to MariaDB, MySQL and SQLite, set up so that writes are safe and errors are seen."""
+
+from pathlib import Path
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+
+from ispyb_io.protocol import RejectedError, UnavailableError
+
+WRITING = "ssx_writing"
+"""Execution option of connections that will write: SQLite then takes its lock at the start."""
+CONNECT_TIMEOUT_S = 10
+READ_TIMEOUT_S = 60
+SQLITE_BUSY_TIMEOUT_S = 30
+
+
+def open_engine(url: str | Path | URL, *, create: bool = False) -> Engine:
+    """Engine for a database; nothing is connected yet.
+
+    Parameters
+    ----------
+    url
+        ``mysql+pymysql://user:password@host/ispyb``, ``mariadb+pymysql://...``,
+        ``sqlite:////path/to/file.db``, or just the path of an SQLite file.
+    create
+        Let a missing SQLite file be made. Without, it is an error, lest a mistyped path become a new,
+        empty database.
+
+    Raises
+    ------
+    UnavailableError
+        The SQLite file is missing.
+    RejectedError
+        The address is of no kind that is known here.
+    """
+    parsed = _parse(url)
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        return _open_sqlite(parsed, create=create)
+    if backend in ("mysql", "mariadb"):
+        return _open_mariadb(parsed)
+    raise RejectedError(f"{parsed.render_as_string()}: cannot use {backend}; give MariaDB, MySQL or SQLite")
+
+
+def _parse(url: str | Path | URL) -> URL:
+    if isinstance(url, Path) or (isinstance(url, str) and "://" not in url):
+        return URL.create("sqlite", database=str(url))
+    try:
+        parsed = make_url(url)
+        parsed.get_dialect()
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        # not the text itself: there may be a password in it
+        raise RejectedError(
+            "the address of the database is not understood; expected e.g. "
+            f"mysql+pymysql://user:password@host/ispyb ({type(error).__name__})"
+        ) from error
+    return parsed
+
+
+def _open_sqlite(url: URL, *, create: bool) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise RejectedError(
+            "an SQLite database in memory is lost with its connection; give the path of a file"
+        )
+    path = Path(url.database)
+    if create:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    elif not path.is_file():
+        raise UnavailableError(f"{path}: no such database file; is the path right, the disk mounted?")
+    # No pool: an SQLite connection costs 0.1 ms, and none is left open across a fork.
+    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_S})
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    # sqlite3 would begin transactions by its own rules, too late for a read that decides on a write
+    connection.isolation_level = None  # type: ignore[attr-defined]
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writing = connection.get_execution_options().get(WRITING, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _open_mariadb(url: URL) -> Engine:
+    return create_engine(
+        url.set(drivername=f"{url.get_backend_name()}+pymysql"),
+        isolation_level="READ COMMITTED",
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        connect_args={
+            "charset": "utf8mb4",
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "read_timeout": READ_TIMEOUT_S,
+            "write_timeout": READ_TIMEOUT_S,
+            # else a server may cut texts and turn unknown enum labels into '' without a word
+            "init_command": "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')",
+        },
+    )

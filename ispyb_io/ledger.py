@@ -1,0 +1,298 @@
+"""The ledger: which groups, processings and chunks there are, each once.
+
+Every write is a get-or-create under a unique key and may be repeated, by several writers at a time:
+the result is the same, and no row doubles.
+"""
+
+import datetime
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, Select, func, select
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.schema import CreateTable
+
+from ispyb_io import ledger_tables
+from ispyb_io.ledger_records import (
+    Chunk,
+    GroupKind,
+    Member,
+    Processing,
+    ProcessingGroup,
+    WorkStatus,
+    chunk_from,
+    group_from,
+    processing_from,
+)
+from ispyb_io.protocol import NotFoundError, RejectedError
+from ispyb_io.tables import table
+from ispyb_io.transactions import insert_row, put, reading, writing
+
+GROUP = table(ledger_tables.SsxProcessingGroup)
+MEMBER = table(ledger_tables.SsxProcessingGroupMember)
+PROCESSING = table(ledger_tables.SsxProcessing)
+CHUNK = table(ledger_tables.SsxChunk)
+UNFINISHED = (WorkStatus.PLANNED, WorkStatus.RUNNING)
+
+
+def ledger_sql(dialect: str = "mysql") -> str:
+    """Return the statements that make the ledger's tables, for the owner of an ISPyB database."""
+    compiler = {"mysql": mysql.dialect, "sqlite": sqlite.dialect}[dialect]()
+    ordered = ledger_tables.LedgerBase.metadata.sorted_tables
+    return "\n".join(f"{str(CreateTable(t).compile(dialect=compiler)).strip()};\n" for t in ordered)
+
+
+class Ledger:
+    """The ledger in the database behind an engine; safe to use from several threads and processes.
+
+    Parameters
+    ----------
+    engine
+        From ``open_engine``: the ISPyB database if it has the ledger's tables, or one of our own.
+        It is the caller's to dispose of.
+    clock
+        Local time.
+    """
+
+    def __init__(
+        self, engine: Engine, clock: Callable[[], datetime.datetime] = datetime.datetime.now
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def create_tables(self) -> None:
+        """Make the tables that are not there; needs the right to do so."""
+        with writing(self._engine, "create the ledger's tables") as connection:
+            ledger_tables.LedgerBase.metadata.create_all(connection)
+
+    def ensure_group(
+        self,
+        proposal: str,
+        name: str,
+        *,
+        kind: GroupKind = GroupKind.COLLECTED,
+        data_collection_group_id: int | None = None,
+        created_by: str = "",
+    ) -> ProcessingGroup:
+        """Return the group of this name in the proposal, made if it is not there."""
+        if not name or len(name) > 100:
+            raise RejectedError(f"a group's name has 1 to 100 characters, got {len(name)}: {name[:40]!r}")
+        with writing(self._engine, f"group {proposal} {name}") as connection:
+            query = select(GROUP).where(GROUP.c.proposal == proposal, GROUP.c.name == name)
+            if connection.execute(query).first() is None:
+                values = {
+                    "proposal": proposal,
+                    "name": name,
+                    "kind": kind.value,
+                    "dataCollectionGroupId": data_collection_group_id,
+                    "createdBy": created_by[:45],
+                    "createdAt": self._now(),
+                }
+                insert_row(connection, GROUP, values)
+            group = group_from(connection.execute(query).one())
+        if (group.kind, group.data_collection_group_id) != (kind, data_collection_group_id):
+            raise RejectedError(
+                f"the name {name!r} in {proposal} belongs to a group of kind {group.kind} with "
+                f"data collection group {group.data_collection_group_id}, wanted kind {kind} with "
+                f"{data_collection_group_id}; choose another name"
+            )
+        return group
+
+    def groups(self, proposal: str | None = None) -> list[ProcessingGroup]:
+        """List the groups, of one proposal or of all."""
+        query = select(GROUP).order_by(GROUP.c.ssxProcessingGroupId)
+        if proposal is not None:
+            query = query.where(GROUP.c.proposal == proposal)
+        with reading(self._engine) as connection:
+            return [group_from(row) for row in connection.execute(query)]
+
+    def set_member(self, group_id: int, member: Member, *, changed_by: str = "") -> None:
+        """Put a data collection into a group, or keep it out of it with a reason."""
+        with writing(self._engine, f"group {group_id}") as connection:
+            self._require(
+                connection, select(GROUP).where(GROUP.c.ssxProcessingGroupId == group_id), "group", group_id
+            )
+            key = {"ssxProcessingGroupId": group_id, "dataCollectionId": member.data_collection_id}
+            values = {
+                "included": member.included,
+                "reason": member.reason,
+                "changedBy": changed_by[:45],
+                "changedAt": self._now(),
+            }
+            put(connection, MEMBER, key, values)
+
+    def members(self, group_id: int) -> list[Member]:
+        """List the members of a group, those kept out too."""
+        query = (
+            select(MEMBER)
+            .where(MEMBER.c.ssxProcessingGroupId == group_id)
+            .order_by(MEMBER.c.dataCollectionId)
+        )
+        with reading(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return [
+            Member(data_collection_id=row.dataCollectionId, included=row.included, reason=row.reason)
+            for row in rows
+        ]
+
+    def begin(
+        self,
+        key: str,
+        *,
+        folder: Path,
+        settings: Mapping[str, Any],
+        versions: Mapping[str, Any],
+        group_id: int | None = None,
+        data_collection_group_id: int | None = None,
+        started_by: str = "",
+        again: bool = False,
+    ) -> Processing:
+        """Enter a processing as running; one that has a result already is returned as it is.
+
+        Parameters
+        ----------
+        key
+            Hash of the input's identity and of the settings: a processing of the same key gives the
+            same result.
+        again
+            Begin it though it has a result, e.g. to try the failed chunks of a partial one.
+        """
+        with writing(self._engine, f"processing {key}") as connection:
+            before = connection.execute(_by_key(key)).first()
+            if before is not None and WorkStatus(before.status).has_result and not again:
+                return processing_from(before)
+            values = {
+                "ssxProcessingGroupId": group_id,
+                "dataCollectionGroupId": data_collection_group_id,
+                "status": WorkStatus.RUNNING.value,
+                "attempts": 1 if before is None else before.attempts + 1,
+                "startedBy": started_by[:45],
+                "started": self._now(),
+                "ended": None,
+                "message": "",
+                "folder": str(folder),
+                "counts": {} if before is None else before.counts,
+                "autoProcProgramIds": [] if before is None else before.autoProcProgramIds,
+                "settings": dict(settings),
+                "versions": dict(versions),
+            }
+            put(connection, PROCESSING, {"processingKey": key}, values)
+            return processing_from(connection.execute(_by_key(key)).one())
+
+    def finish(
+        self,
+        key: str,
+        status: WorkStatus,
+        *,
+        message: str = "",
+        counts: Mapping[str, Any] | None = None,
+        program_ids: Collection[int] = (),
+    ) -> Processing:
+        """Enter the outcome of a processing: success, partial or failed."""
+        if status in UNFINISHED:
+            raise RejectedError(f"{status} is no outcome; expected success, partial or failed")
+        with writing(self._engine, f"processing {key}") as connection:
+            before = self._require(connection, _by_key(key), "processing", key)
+            values = {
+                "status": status.value,
+                "ended": self._now(),
+                "message": message,
+                "counts": before.counts if counts is None else dict(counts),
+                "autoProcProgramIds": sorted({*before.autoProcProgramIds, *program_ids}),
+            }
+            put(connection, PROCESSING, {"processingKey": key}, values)
+            return processing_from(connection.execute(_by_key(key)).one())
+
+    def processing(self, key: str) -> Processing | None:
+        """Return the processing with this key, None if it was never begun."""
+        with reading(self._engine) as connection:
+            row = connection.execute(_by_key(key)).first()
+        return None if row is None else processing_from(row)
+
+    def finished(self, key: str) -> bool:
+        """Tell whether the processing has a result, whole or partial; a failed one has none."""
+        processing = self.processing(key)
+        return processing is not None and processing.status.has_result
+
+    def processings(
+        self, *, group_id: int | None = None, data_collection_group_id: int | None = None
+    ) -> list[Processing]:
+        """List the processings, oldest first, of one group or of all."""
+        query = select(PROCESSING).order_by(PROCESSING.c.ssxProcessingId)
+        if group_id is not None:
+            query = query.where(PROCESSING.c.ssxProcessingGroupId == group_id)
+        if data_collection_group_id is not None:
+            query = query.where(PROCESSING.c.dataCollectionGroupId == data_collection_group_id)
+        with reading(self._engine) as connection:
+            return [processing_from(row) for row in connection.execute(query)]
+
+    def high_water_mark(self, started_by: str) -> int:
+        """Derive the dataCollectionId up to which everything that ``started_by`` began has a result.
+
+        It may be given to ``find_groups(newer_than=...)`` if ``started_by`` begins what it finds in
+        the order it finds it. 0 before anything was begun.
+        """
+        mine = (
+            select(MEMBER.c.dataCollectionId)
+            .join(PROCESSING, PROCESSING.c.ssxProcessingGroupId == MEMBER.c.ssxProcessingGroupId)
+            .where(PROCESSING.c.startedBy == started_by)
+        )
+        has_result = [status.value for status in WorkStatus if status.has_result]
+        waiting = mine.where(PROCESSING.c.status.not_in(has_result)).subquery()
+        known = mine.subquery()
+        with reading(self._engine) as connection:
+            first_waiting = connection.execute(select(func.min(waiting.c.dataCollectionId))).scalar()
+            last_known = connection.execute(select(func.max(known.c.dataCollectionId))).scalar()
+        return first_waiting - 1 if first_waiting is not None else (last_known or 0)
+
+    def record_chunk(self, processing_key: str, chunk: Chunk) -> None:
+        """Enter the state of a chunk; one with other content takes the place of the former.
+
+        A late "running" does not undo the success of the same content.
+        """
+        if chunk.status is WorkStatus.PARTIAL:
+            raise RejectedError(f"chunk {chunk.index}: a chunk is whole or failed, never partial")
+        with writing(self._engine, f"processing {processing_key}") as connection:
+            processing = self._require(connection, _by_key(processing_key), "processing", processing_key)
+            key = {"ssxProcessingId": processing.ssxProcessingId, "chunkIndex": chunk.index}
+            where = [CHUNK.c[name] == value for name, value in key.items()]
+            before = connection.execute(select(CHUNK.c.chunkKey, CHUNK.c.status).where(*where)).first()
+            if before == (chunk.key, WorkStatus.SUCCESS.value) and chunk.status in UNFINISHED:
+                return
+            values = {
+                "chunkKey": chunk.key,
+                "frameStart": chunk.start,
+                "frameStop": chunk.stop,
+                "status": chunk.status.value,
+                "attempts": chunk.attempts,
+                "message": chunk.message,
+                "folder": "" if chunk.folder is None else str(chunk.folder),
+                "counts": chunk.counts,
+                "changedAt": self._now(),
+            }
+            put(connection, CHUNK, key, values)
+
+    def chunks(self, processing_key: str) -> list[Chunk]:
+        """List the chunks of a processing in the order of the plan."""
+        query = (
+            select(CHUNK)
+            .join(PROCESSING, PROCESSING.c.ssxProcessingId == CHUNK.c.ssxProcessingId)
+            .where(PROCESSING.c.processingKey == processing_key)
+            .order_by(CHUNK.c.chunkIndex)
+        )
+        with reading(self._engine) as connection:
+            return [chunk_from(row) for row in connection.execute(query)]
+
+    def _now(self) -> datetime.datetime:
+        return self._clock().replace(microsecond=0)
+
+    def _require(self, connection: Connection, query: Select[Any], what: str, which: object) -> Row[Any]:
+        row = connection.execute(query).first()
+        if row is None:
+            raise NotFoundError(f"there is no {what} {which} in the ledger; begin it first")
+        return row
+
+
+def _by_key(key: str) -> Select[Any]:
+    return select(PROCESSING).where(PROCESSING.c.processingKey == key)

@@ -1,0 +1,106 @@
+"""Our four tables, with the unique keys that ISPyB lacks.
+
+They may live in the ISPyB database, where its owner runs the SQL that ``ledger_sql`` prints, or in a
+database of their own. So they refer to ISPyB's rows by plain ids, without foreign keys, and are named
+and spelt as ISPyB's tables are.
+"""
+
+import datetime
+from typing import Annotated, Any
+
+from sqlalchemy import JSON, DateTime, Float, Integer, String, Text, UniqueConstraint
+from sqlalchemy.dialects import mysql
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from ispyb_io.tables import Key, Text45, Text255, reference
+
+
+def _exact(length: int) -> String:
+    """Text of a unique key: MariaDB's usual collation would take "Dark" and "dark" for the same."""
+    binary = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
+    return String(length).with_variant(binary, "mysql", "mariadb")
+
+
+ExactText100 = Annotated[str, mapped_column(_exact(100))]
+Hash = Annotated[str, mapped_column(_exact(64))]
+
+
+class LedgerBase(DeclarativeBase):
+    """The tables of the ledger."""
+
+    type_annotation_map = {  # noqa: RUF012
+        float: Float,
+        int: Integer,
+        datetime.datetime: DateTime,
+        dict[str, Any]: JSON,
+        list[int]: JSON,
+    }
+
+
+class SsxProcessingGroup(LedgerBase):
+    """Data collections that are processed together."""
+
+    __tablename__ = "SsxProcessingGroup"
+    __table_args__ = (UniqueConstraint("proposal", "name", name="ssx_group_name"),)
+    ssxProcessingGroupId: Mapped[Key]
+    proposal: Mapped[ExactText100]
+    name: Mapped[ExactText100]
+    kind: Mapped[Text45]
+    dataCollectionGroupId: Mapped[int | None] = mapped_column(index=True)
+    createdBy: Mapped[Text45]
+    createdAt: Mapped[datetime.datetime]
+
+
+class SsxProcessingGroupMember(LedgerBase):
+    """A data collection in a group, or kept out of it with a reason."""
+
+    __tablename__ = "SsxProcessingGroupMember"
+    __table_args__ = (UniqueConstraint("ssxProcessingGroupId", "dataCollectionId", name="ssx_member"),)
+    ssxProcessingGroupMemberId: Mapped[Key]
+    ssxProcessingGroupId: Mapped[int] = reference("SsxProcessingGroup.ssxProcessingGroupId")
+    dataCollectionId: Mapped[int] = mapped_column(index=True)
+    included: Mapped[bool]
+    reason: Mapped[Text255]
+    changedBy: Mapped[Text45]
+    changedAt: Mapped[datetime.datetime]
+
+
+class SsxProcessing(LedgerBase):
+    """One processing of a group with one input and one set of settings; its key is the hash of these."""
+
+    __tablename__ = "SsxProcessing"
+    __table_args__ = (UniqueConstraint("processingKey", name="ssx_processing_key"),)
+    ssxProcessingId: Mapped[Key]
+    processingKey: Mapped[Hash]
+    ssxProcessingGroupId: Mapped[int | None] = reference("SsxProcessingGroup.ssxProcessingGroupId")
+    dataCollectionGroupId: Mapped[int | None] = mapped_column(index=True)
+    status: Mapped[Text45]
+    attempts: Mapped[int]
+    startedBy: Mapped[Text45]
+    started: Mapped[datetime.datetime | None]
+    ended: Mapped[datetime.datetime | None]
+    message: Mapped[str] = mapped_column(Text)
+    folder: Mapped[str] = mapped_column(Text)
+    counts: Mapped[dict[str, Any]]
+    autoProcProgramIds: Mapped[list[int]]
+    settings: Mapped[dict[str, Any]]
+    versions: Mapped[dict[str, Any]]
+
+
+class SsxChunk(LedgerBase):
+    """A range of frames of a processing."""
+
+    __tablename__ = "SsxChunk"
+    __table_args__ = (UniqueConstraint("ssxProcessingId", "chunkIndex", name="ssx_chunk_index"),)
+    ssxChunkId: Mapped[Key]
+    ssxProcessingId: Mapped[int] = reference("SsxProcessing.ssxProcessingId")
+    chunkIndex: Mapped[int]
+    chunkKey: Mapped[Hash]
+    frameStart: Mapped[int]
+    frameStop: Mapped[int]
+    status: Mapped[Text45]
+    attempts: Mapped[int]
+    message: Mapped[str] = mapped_column(Text)
+    folder: Mapped[str] = mapped_column(Text)
+    counts: Mapped[dict[str, Any]]
+    changedAt: Mapped[datetime.datetime]

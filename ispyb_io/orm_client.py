@@ -1,0 +1,87 @@
+"""ISPyB through SQLAlchemy, for the schemas of ESRF and MAX IV and for the embedded database."""
+
+import datetime
+from collections.abc import Callable, Collection
+
+from sqlalchemy import Connection, Engine
+
+from ispyb_io.flavour import Flavour
+from ispyb_io.group_reader import find_group_ids, read_groups
+from ispyb_io.protocol import SSX_EXPERIMENT_TYPES, NotFoundError
+from ispyb_io.records import DataCollectionGroup, Offers
+from ispyb_io.result_writer import ResultWriter
+from ispyb_io.results import CollectionResult, MergedResult
+from ispyb_io.transactions import reading, writing
+
+
+class OrmClient:
+    """IspybClient on a database; safe to use from several threads.
+
+    Parameters
+    ----------
+    engine
+        From ``open_engine`` or ``create_embedded_ispyb``. It is the caller's to dispose of.
+    clock
+        Local time, for ISPyB's recordTimeStamp.
+    """
+
+    def __init__(
+        self, engine: Engine, clock: Callable[[], datetime.datetime] = datetime.datetime.now
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._known_flavour: Flavour | None = None
+
+    def _flavour(self, connection: Connection) -> Flavour:
+        """Look up what the database has; once, at the first use, as it may be down before."""
+        if self._known_flavour is None:
+            self._known_flavour = Flavour.of(connection)
+        return self._known_flavour
+
+    def find_groups(
+        self,
+        newer_than: int = 0,
+        experiment_types: Collection[str] = SSX_EXPERIMENT_TYPES,
+        limit: int = 100,
+    ) -> list[DataCollectionGroup]:
+        """Find groups that got a data collection with an id above ``newer_than``, oldest first."""
+        with reading(self._engine) as connection:
+            flavour = self._flavour(connection)
+            ids = find_group_ids(connection, newer_than, experiment_types, limit)
+            return read_groups(connection, flavour, ids)
+
+    def group(self, group_id: int) -> DataCollectionGroup:
+        """One data collection group with its data collections."""
+        with reading(self._engine) as connection:
+            groups = read_groups(connection, self._flavour(connection), [group_id])
+        if not groups:
+            raise NotFoundError(f"there is no data collection group {group_id} in ISPyB")
+        return groups[0]
+
+    def record_collection_result(self, result: CollectionResult) -> int:
+        """Write what processing one data collection gave; returns the autoProcProgramId."""
+        self._require_flavour()
+        with writing(self._engine, f"collection {result.data_collection_id}") as connection:
+            return self._writer(connection).write_collection_result(result)
+
+    def record_merged_result(self, result: MergedResult) -> int:
+        """Write what merging data collections gave; returns the autoProcProgramId."""
+        self._require_flavour()
+        with writing(self._engine, f"merge {result.name}") as connection:
+            return self._writer(connection).write_merged_result(result)
+
+    def offers(self) -> Offers:
+        """Say what this ISPyB has, lacks and can take; looked up anew each time."""
+        with reading(self._engine) as connection:
+            return Flavour.of(connection).offers()
+
+    def _require_flavour(self) -> None:
+        """Look before the lock is taken: inspecting takes longer than writing."""
+        if self._known_flavour is None:
+            with reading(self._engine) as connection:
+                self._flavour(connection)
+        if self._known_flavour is not None:
+            self._known_flavour.require()
+
+    def _writer(self, connection: Connection) -> ResultWriter:
+        return ResultWriter(connection, self._flavour(connection), self._clock())

@@ -1,0 +1,74 @@
+"""What any way to reach ISPyB can do, and the errors it promises.
+
+* IspybError              catch this to catch them all
+    - NotFoundError       there is no such row
+    - RejectedError       ISPyB, or its schema, does not take this; trying again does not help
+    - UnavailableError    ISPyB does not answer, or not now; the only one that is worth a retry
+
+Nothing above this package learns of SQLAlchemy's exceptions.
+"""
+
+from collections.abc import Collection
+from typing import Protocol
+
+from ispyb_io.records import DataCollectionGroup, Offers
+from ispyb_io.results import CollectionResult, MergedResult
+
+SSX_EXPERIMENT_TYPES = ("SSX-Chip", "SSX-Jet", "Serial Fixed", "Serial Jet")
+"""The first two are ESRF's and MAX IV's names, the others Diamond's."""
+
+
+class IspybError(Exception):
+    """Base of all errors that an ISPyB client raises on purpose."""
+
+
+class NotFoundError(IspybError, LookupError):
+    """There is no such row."""
+
+
+class RejectedError(IspybError, ValueError):
+    """ISPyB, or its schema, does not take this; trying again does not help."""
+
+
+class UnavailableError(IspybError, ConnectionError):
+    """ISPyB does not answer, or not now; worth a retry."""
+
+
+class IspybClient(Protocol):
+    """Reads data collection groups and records results; every write may be repeated."""
+
+    def find_groups(
+        self,
+        newer_than: int = 0,
+        experiment_types: Collection[str] = SSX_EXPERIMENT_TYPES,
+        limit: int = 100,
+    ) -> list[DataCollectionGroup]:
+        """Find groups that got a data collection with an id above ``newer_than``, oldest first.
+
+        The mark is a dataCollectionId and not a group's, because a beamline adds data collections
+        to groups that exist. At most ``limit`` groups come at a time: ask again with the last
+        one's ``newest_data_collection_id``.
+        """
+        ...
+
+    def group(self, group_id: int) -> DataCollectionGroup:
+        """One data collection group with its data collections; NotFoundError if there is none."""
+        ...
+
+    def record_collection_result(self, result: CollectionResult) -> int:
+        """Write what processing one data collection gave; returns the autoProcProgramId.
+
+        There is one row per data collection: a result with another key supersedes it in place.
+        """
+        ...
+
+    def record_merged_result(self, result: MergedResult) -> int:
+        """Write what merging data collections gave; returns the autoProcProgramId.
+
+        There is one row per name and members that overlap: a later success supersedes in place.
+        """
+        ...
+
+    def offers(self) -> Offers:
+        """Say what this ISPyB has, lacks and can take."""
+        ...

@@ -1,0 +1,147 @@
+"""What is read from ISPyB, in our names and units: Å, degrees, seconds; image numbers from 1.
+
+What is written is in ``results.py``.
+"""
+
+import datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+UnitCell = tuple[float, float, float, float, float, float]
+"""a, b, c in Å, alpha, beta, gamma in degrees."""
+
+
+class Record(BaseModel):
+    """Frozen, no unknown keys, descriptions from the strings below the fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class SampleComponent(Record):
+    """A substance in the sample besides the protein."""
+
+    name: str
+    component_type: str
+    """Ligand, Buffer, JetMaterial."""
+    composition: str | None = None
+    abundance: float | None = None
+    """As the beamline gave it; ISPyB names no unit."""
+
+
+class Sample(Record):
+    """What was in the beam; the expected cell is that of ISPyB's Crystal."""
+
+    sample_id: int
+    name: str
+    protein_acronym: str
+    protein_name: str = ""
+    unit_cell: UnitCell | None = None
+    """None unless all six numbers are there and above zero."""
+    space_group: str | None = None
+    """As in ISPyB, e.g. P43212; not checked here."""
+    components: tuple[SampleComponent, ...] = ()
+
+
+class Event(Record):
+    """One thing that happens each time an event chain runs.
+
+    Times are in seconds, as beamline I24 writes them; the schema itself names no unit.
+    """
+
+    event_type: str
+    """XrayDetection, XrayExposure, LaserExcitation or ReactionTrigger."""
+    name: str = ""
+    offset: float = 0.0
+    """From the start of the chain, s."""
+    duration: float | None = None
+    """s."""
+    period: float | None = None
+    """From one repetition to the next, s."""
+    repetition: float | None = None
+    """How many times."""
+
+
+class EventChain(Record):
+    """A named sequence of events that the data collection repeats."""
+
+    name: str
+    events: tuple[Event, ...] = ()
+
+
+class SsxDetails(Record):
+    """What a serial data collection has besides; None where the beamline did not say."""
+
+    repetition_rate: float | None = None
+    """Hz."""
+    energy_bandwidth: float | None = None
+    chip_model: str | None = None
+    chip_pattern: str | None = None
+    jet_speed: float | None = None
+    jet_size: float | None = None
+    reaction_duration: float | None = None
+    laser_energy: float | None = None
+    experiment_name: str | None = None
+
+
+class DataCollection(Record):
+    """One run of the detector."""
+
+    data_collection_id: int
+    image_directory: Path | None = None
+    """None where the writer left it out: py-ispyb's SSX endpoint drops it."""
+    file_template: str | None = None
+    """Of the files in the directory, e.g. chip1_master.h5 or chip1_####.cbf."""
+    n_images: int | None = None
+    wavelength: float | None = None
+    """Å."""
+    detector_distance_mm: float | None = None
+    exposure_s: float | None = None
+    start_time: datetime.datetime | None = None
+    """Local time of the facility, without a zone, like all times of ISPyB."""
+    end_time: datetime.datetime | None = None
+    run_status: str | None = None
+    """e.g. DataCollection Successful; None while it runs, and always with some writers."""
+    ssx: SsxDetails | None = None
+    event_chains: tuple[EventChain, ...] = ()
+
+
+class DataCollectionGroup(Record):
+    """Data collections of one sample that the beamline took together."""
+
+    group_id: int
+    session_id: int
+    proposal: str
+    """Code and number, e.g. mx1234."""
+    beamline: str = ""
+    visit_number: int | None = None
+    experiment_type: str | None = None
+    sample: Sample | None = None
+    comments: str = ""
+    start_time: datetime.datetime | None = None
+    end_time: datetime.datetime | None = None
+    """Often missing though the collection has ended."""
+    data_collections: tuple[DataCollection, ...] = ()
+    """In the order of their ids."""
+
+    @property
+    def newest_data_collection_id(self) -> int:
+        """Largest id of a member, 0 without members."""
+        return max((d.data_collection_id for d in self.data_collections), default=0)
+
+
+class Offers(Record):
+    """What an ISPyB has, lacks and can take."""
+
+    dialect: str
+    """sqlite, mysql or mariadb."""
+    server_version: str
+    tables: tuple[str, ...]
+    """Of the tables that we touch, those which are there."""
+    missing_tables: tuple[str, ...]
+    missing_columns: tuple[str, ...]
+    """As Table.column, in tables that are there; such values are neither read nor written."""
+    experiment_types: tuple[str, ...] | None
+    """Labels of DataCollectionGroup.experimentType; None where it takes any text."""
+    problems: tuple[str, ...]
+    """One sentence for each thing that stops results from being written; empty if all is well."""
