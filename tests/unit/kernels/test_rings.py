@@ -1,0 +1,72 @@
+import numpy as np
+
+from ssx_processing.kernels.rings import BLOCK, GROUP, MIN_PIXELS, ring_statistics, ring_table
+
+
+def radial_map(n: int = 256) -> np.ndarray:
+    y, x = np.mgrid[:n, :n] + 0.5
+    return (1e-3 * np.hypot(x - n / 2, y - n / 2)).astype(np.float32)
+
+
+def statistics(image: np.ndarray, table, gain: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    mean, deviation = np.zeros(table.n_rings, np.float32), np.zeros(table.n_rings, np.float32)
+    ring_statistics(image.ravel(), table.sample, table.sample_start, 5.0, gain, mean, deviation)
+    return mean, deviation
+
+
+def test_every_usable_pixel_has_a_ring_and_every_bad_one_has_the_last():
+    bad = np.zeros((256, 256), bool)
+    bad[100:110] = True
+    table = ring_table(radial_map(), bad)
+    assert (table.ring[bad.ravel()] == table.n_rings).all()
+    counts = np.bincount(table.ring[~bad.ravel()], minlength=table.n_rings)
+    assert len(counts) == table.n_rings
+    assert counts.min() >= MIN_PIXELS
+
+
+def test_ring_numbers_grow_with_q():
+    table = ring_table(radial_map(), np.zeros((256, 256), bool))
+    assert (np.diff(table.q) > 0).all()
+
+
+def test_groups_of_a_block_cover_all_its_rings():
+    bad = np.zeros((256, 256), bool)
+    bad[:, 60:70] = True
+    table = ring_table(radial_map(), bad)
+    for block, (first, last) in enumerate(table.block_groups):
+        rings = table.ring[block * BLOCK : (block + 1) * BLOCK]
+        rings = rings[rings < table.n_rings]
+        if len(rings):
+            assert first <= rings.min() // GROUP
+            assert last >= rings.max() // GROUP
+
+
+def test_statistics_are_those_of_all_pixels_within_sampling_error(rng):
+    q = radial_map()
+    image = rng.poisson(2.0 + 20.0 * np.exp(-q / 0.03)).astype(np.uint16)
+    table = ring_table(q, np.zeros(q.shape, bool), pixels_per_ring=192)
+    mean, deviation = statistics(image, table)
+    for r in range(table.n_rings):
+        pixels = image.ravel()[table.ring == r]
+        error = pixels.std() / np.sqrt(min(192, len(pixels)))
+        assert abs(mean[r] - pixels.mean()) < 5 * error
+        assert abs(deviation[r] / max(pixels.std(), 1e-9) - 1) < 0.35
+
+
+def test_a_few_bright_pixels_do_not_move_the_mean(rng):
+    q = radial_map()
+    image = rng.poisson(3.0, q.shape).astype(np.uint16)
+    table = ring_table(q, np.zeros(q.shape, bool))
+    clean, _ = statistics(image, table)
+    image.ravel()[rng.choice(image.size, 300, replace=False)] = 5000
+    dirty, _ = statistics(image, table)
+    assert np.abs(dirty - clean).max() < 0.35
+    assert np.abs(dirty.mean() - clean.mean()) < 0.02
+
+
+def test_deviation_of_an_empty_ring_is_not_zero():
+    q = radial_map()
+    table = ring_table(q, np.zeros(q.shape, bool))
+    mean, deviation = statistics(np.zeros(q.shape, np.uint16), table)
+    assert (mean == 0).all()
+    assert (deviation > 0.05).all()
