@@ -1,0 +1,250 @@
+"""Frames of any image file, and of many files as one data set."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssx_processing.errors import GeometryError, ImageReadError
+from ssx_processing.formats.dxtbx_frames import DxtbxReader
+from ssx_processing.formats.nxmx_frames import NxmxReader, UnknownLayoutError, is_hdf5
+from ssx_processing.models import Geometry, Panel
+
+MAX_OPEN_FILES = 4
+"""Readers that a FrameSet keeps open."""
+
+WAVELENGTH_TOLERANCE = 1e-4
+"""Relative."""
+POSITION_TOLERANCE_MM = 0.01
+DIRECTION_TOLERANCE = 1e-5
+
+
+class FrameReader(Protocol):
+    """One open image file, or master file with all the files it refers to."""
+
+    path: Path
+    n_frames: int
+    geometry: Geometry
+    bad_pixels: NDArray[np.bool_]
+    """Shape (slow, fast); true: never to be used."""
+    saturation: float
+    """A pixel with this value or more is saturated, or marked as no pixel; inf if unknown."""
+    pixel_type: np.dtype
+    """uint8, uint16, uint32, int16, int32 or float32."""
+
+    def read(self, index: int) -> NDArray[Any]:
+        """Raw pixels, shape (slow, fast), contiguous; overwritten by the next read of this reader."""
+        ...
+
+    def files(self) -> list[Path]:
+        """Every file on which the pixels depend."""
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...
+
+
+def open_reader(path: Path) -> FrameReader:
+    """Open an image file: NXmx and DECTRIS masters here, everything else with dxtbx.
+
+    Raises
+    ------
+    ImageReadError
+        The file is missing, truncated, of no known format, or refers to a missing file.
+    GeometryError
+        The file is known but says too little about beam or detector.
+    """
+    _check_file(path)
+    if not is_hdf5(path):
+        return DxtbxReader(path)
+    try:
+        return NxmxReader(path)
+    except (UnknownLayoutError, GeometryError) as error:
+        try:
+            return DxtbxReader(path)
+        except ImageReadError as other:
+            raise type(error)(f"{error}; {_without_path(other, path)}") from error
+
+
+def _check_file(path: Path) -> None:
+    """Raise unless ``path`` is a file with something in it."""
+    if path.is_dir():
+        raise ImageReadError(f"{path}: is a folder; name the image files in it")
+    if not path.exists():
+        raise ImageReadError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise ImageReadError(f"{path}: is empty")
+
+
+def _without_path(error: ImageReadError, path: Path) -> str:
+    """Message of ``error`` without the path at its start."""
+    return str(error).removeprefix(f"{path.absolute()}: ").removeprefix(f"{path}: ")
+
+
+class FrameSet:
+    """Frames of many files under one number, from 0; files are opened when needed.
+
+    All HDF5 files are looked at on construction. Of other files only the first is: if it holds one
+    frame, others with its suffix are taken to hold one each, which is checked when they are read.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Number the frames of ``paths`` in the order given.
+
+        Raises
+        ------
+        ImageReadError
+            No files, or one that cannot be opened.
+        GeometryError
+            The files do not share one geometry.
+        """
+        if not paths:
+            raise ImageReadError("no image files given")
+        self.paths = tuple(Path(path) for path in paths)
+        for path in self.paths:
+            _check_file(path)
+        self._readers: OrderedDict[int, FrameReader] = OrderedDict()
+        self._files: dict[int, list[Path]] = {}
+        self._counts: dict[int, int] = {}
+        first = self._readers[0] = self._open(0)
+        self.geometry = first.geometry
+        self.saturation = first.saturation
+        self.bad_pixels = first.bad_pixels
+        counts = [self._count(number) for number in range(len(self.paths))]
+        self._starts = np.concatenate([[0], np.cumsum(counts)])
+        self.n_frames = int(self._starts[-1])
+
+    def locate(self, frame: int) -> tuple[Path, int]:
+        """File that holds ``frame``, and the frame's index in that file."""
+        number, index = self._locate(frame)
+        return self.paths[number], index
+
+    def read(self, frame: int) -> NDArray[Any]:
+        """Raw pixels of ``frame``, shape (slow, fast); the next read may overwrite them.
+
+        Raises
+        ------
+        ImageReadError
+            This frame cannot be read; others may be.
+        GeometryError
+            Its file does not share the geometry of the first.
+        """
+        number, index = self._locate(frame)
+        return self._reader(number).read(index)
+
+    def identity(self) -> dict[str, Any]:
+        """What the pixels depend on: path, size and time of change (ns) of every file, for a hash."""
+        files = [file for number, path in enumerate(self.paths) for file in self._files.get(number, [path])]
+        described = []
+        for file in dict.fromkeys(files):
+            status = file.stat()
+            described.append(
+                {"path": str(file.resolve()), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+            )
+        return {"files": described}
+
+    def close(self) -> None:
+        """Close all files."""
+        while self._readers:
+            self._readers.popitem()[1].close()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close all files."""
+        self.close()
+
+    def _locate(self, frame: int) -> tuple[int, int]:
+        """Number of the file, index in it."""
+        if not 0 <= frame < self.n_frames:
+            raise ImageReadError(f"no frame {frame}: the files hold frames 0 to {self.n_frames - 1}")
+        number = int(np.searchsorted(self._starts, frame, side="right")) - 1
+        return number, frame - int(self._starts[number])
+
+    def _count(self, number: int) -> int:
+        """Frames in a file, from the first file where that tells (see the class)."""
+        path = self.paths[number]
+        alike = path.suffix == self.paths[0].suffix and self._counts[0] == 1
+        if number in self._counts:
+            return self._counts[number]
+        if alike and not is_hdf5(path):
+            self._counts[number] = 1
+        else:
+            self._reader(number)
+        return self._counts[number]
+
+    def _reader(self, number: int) -> FrameReader:
+        """Open reader of a file, checked against the first."""
+        if number not in self._readers:
+            reader = self._open(number)
+            self._readers[number] = reader
+            self._check_alike(reader, number)
+        self._readers.move_to_end(number)
+        while len(self._readers) > MAX_OPEN_FILES:
+            self._readers.popitem(last=False)[1].close()
+        return self._readers[number]
+
+    def _open(self, number: int) -> FrameReader:
+        """Open a file and remember what it depends on."""
+        reader = open_reader(self.paths[number])
+        self._files[number] = reader.files()
+        expected = self._counts.setdefault(number, reader.n_frames)
+        if expected != reader.n_frames:
+            reader.close()
+            raise ImageReadError(f"{reader.path}: holds {reader.n_frames} frames, expected {expected}")
+        return reader
+
+    def _check_alike(self, reader: FrameReader, number: int) -> None:
+        """Raise if a file has another geometry than the first."""
+        difference = geometry_difference(self.geometry, reader.geometry)
+        if difference:
+            self._readers.pop(number).close()
+            raise GeometryError(
+                f"{reader.path}: {difference} than in {self.paths[0]}; process files of one geometry together"
+            )
+
+
+def geometry_difference(one: Geometry, other: Geometry) -> str | None:
+    """First difference beyond the tolerances, as "wavelength 1 Å, other"; None if alike."""
+    if one.image_shape != other.image_shape:
+        return f"image shape {other.image_shape}, other ({one.image_shape})"
+    if not math.isclose(one.wavelength, other.wavelength, rel_tol=WAVELENGTH_TOLERANCE):
+        return f"wavelength {other.wavelength:.6f} Å, other ({one.wavelength:.6f} Å)"
+    if not np.allclose(one.beam_direction, other.beam_direction, rtol=0, atol=DIRECTION_TOLERANCE):
+        return f"beam direction {other.beam_direction}, other ({one.beam_direction})"
+    if len(one.panels) != len(other.panels):
+        return f"{len(other.panels)} panels, other ({len(one.panels)})"
+    for panel, other_panel in zip(one.panels, other.panels, strict=True):
+        name = _panel_difference(panel, other_panel)
+        if name:
+            here, there = getattr(panel, name), getattr(other_panel, name)
+            return f"panel {other_panel.name} has {name} {there}, other ({here})"
+    return None
+
+
+def _panel_difference(one: Panel, other: Panel) -> str | None:
+    """Name of the first field that differs beyond its tolerance."""
+    tolerances = {
+        "origin_mm": POSITION_TOLERANCE_MM,
+        "fast_axis": DIRECTION_TOLERANCE,
+        "slow_axis": DIRECTION_TOLERANCE,
+        "pixel_size_mm": DIRECTION_TOLERANCE,
+    }
+    for entry in fields(Panel):
+        if entry.name == "name":
+            continue
+        values = getattr(one, entry.name), getattr(other, entry.name)
+        if not np.allclose(*values, rtol=0, atol=tolerances.get(entry.name, 0)):
+            return entry.name
+    return None

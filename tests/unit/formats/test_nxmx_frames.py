@@ -1,0 +1,311 @@
+"""NXmx files and FileWriter masters give the pixels that plain h5py gives, or one clear error."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ssx_processing.errors import ImageReadError
+from ssx_processing.formats.decompression import Codec
+from ssx_processing.formats.frames import open_reader
+from ssx_processing.formats.nxmx_frames import NxmxReader, UnknownLayoutError
+
+Write = Callable[..., Path]
+Frames = NDArray[Any]
+
+
+def read_all(reader: NxmxReader) -> Frames:
+    return np.stack([reader.read(index).copy() for index in range(reader.n_frames)])
+
+
+def plain(path: Path, name: str = "entry/data/data") -> Frames:
+    with h5py.File(path) as file:
+        dataset = file[name]
+        assert isinstance(dataset, h5py.Dataset)
+        return dataset[()]
+
+
+def virtual(
+    sources: list[tuple[str, int]], shape: tuple[int, ...], dtype: str
+) -> Callable[[h5py.Group], Any]:
+    """Add a virtual dataset that puts files of so many frames behind each other."""
+
+    def add(data: h5py.Group) -> None:
+        layout = h5py.VirtualLayout(shape, dtype)
+        start = 0
+        for name, n_frames in sources:
+            source = h5py.VirtualSource(name, "entry/data/data", (n_frames, *shape[1:]))
+            layout[start : start + n_frames] = source
+            start += n_frames
+        data.create_virtual_dataset("data", layout)
+
+    return add
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "i4", "f4"])
+def test_virtual_dataset_over_two_files_reads_as_h5py_reads_it(
+    write_nxmx: Write, write_frames: Write, stack: Frames, dtype: str
+):
+    frames = stack.astype(dtype)
+    write_frames("a.h5", frames[:3])
+    write_frames("b.h5", frames[3:])
+    master = write_nxmx(virtual([("a.h5", 3), ("b.h5", 4)], frames.shape, dtype))
+    reader = NxmxReader(master)
+    np.testing.assert_array_equal(read_all(reader), plain(master))
+    assert reader.pixel_type == np.dtype(dtype)
+    assert [stored.codec for stored in reader._table.stored] == [Codec.BITSHUFFLE_LZ4] * 2
+    assert {path.name for path in reader.files()} == {"master.nxs", "a.h5", "b.h5"}
+    reader.close()
+
+
+STORAGE: dict[str, tuple[dict[str, Any], Codec | None]] = {
+    "bitshuffle/lz4": ({"chunks": (1, 40, 56), **hdf5plugin.Bitshuffle()}, Codec.BITSHUFFLE_LZ4),
+    "lz4": ({"chunks": (1, 40, 56), **hdf5plugin.LZ4()}, Codec.LZ4),
+    "uncompressed chunks": ({"chunks": (1, 40, 56)}, Codec.NONE),
+    "contiguous": ({"chunks": None}, None),
+    "gzip": ({"chunks": (1, 40, 56), "compression": "gzip"}, None),
+    "blosc": ({"chunks": (1, 40, 56), **hdf5plugin.Blosc()}, None),
+    "zstd": ({"chunks": (1, 40, 56), **hdf5plugin.Zstd()}, None),
+    "shuffle before lz4": ({"chunks": (1, 40, 56), "shuffle": True, **hdf5plugin.LZ4()}, None),
+    "several frames in a chunk": ({"chunks": (2, 40, 56), **hdf5plugin.Bitshuffle()}, None),
+    "parts of frames in a chunk": ({"chunks": (1, 20, 56), **hdf5plugin.Bitshuffle()}, None),
+}
+
+
+@pytest.mark.parametrize("storage", STORAGE)
+def test_every_storage_reads_as_h5py_reads_it(write_nxmx: Write, stack: Frames, storage: str):
+    options, codec = STORAGE[storage]
+    master = write_nxmx(lambda data: data.create_dataset("data", data=stack, **options))
+    reader = NxmxReader(master)
+    assert reader._table.stored[0].codec == codec
+    np.testing.assert_array_equal(read_all(reader), stack)
+    reader.close()
+
+
+@pytest.mark.parametrize(("stored", "read"), [(">u2", "u2"), ("f8", "f4"), ("i8", "i4")])
+def test_other_number_types_are_converted(write_nxmx: Write, stack: Frames, stored: str, read: str):
+    frames = stack.astype(stored)
+    master = write_nxmx(lambda data: data.create_dataset("data", data=frames, chunks=(1, 40, 56)))
+    reader = NxmxReader(master)
+    assert reader.read(2).dtype == np.dtype(read)
+    np.testing.assert_array_equal(read_all(reader), stack)
+    reader.close()
+
+
+def test_interleaved_blocks_of_writers_are_put_in_order(
+    write_nxmx: Write, write_frames: Write, stack: Frames
+):
+    frames = np.concatenate([stack, stack + 1])[:12]
+    turns = np.arange(12).reshape(3, 2, 2)  # two writers take two frames in turn
+    for number, name in enumerate(("a.h5", "b.h5")):
+        write_frames(name, frames[turns[:, number].ravel()])
+
+    def add(data: h5py.Group) -> None:
+        layout = h5py.VirtualLayout(frames.shape, frames.dtype)
+        for number, name in enumerate(("a.h5", "b.h5")):
+            source = h5py.VirtualSource(name, "entry/data/data", (6, 40, 56))
+            for turn in range(3):
+                start = 4 * turn + 2 * number
+                layout[start : start + 2] = source[2 * turn : 2 * turn + 2]
+        data.create_virtual_dataset("data", layout)
+
+    reader = NxmxReader(write_nxmx(add))
+    np.testing.assert_array_equal(read_all(reader), frames)
+    assert len(reader._table.stored) == 2
+    reader.close()
+
+
+def test_strided_selection_is_resolved(write_nxmx: Write, write_frames: Write, stack: Frames):
+    for number, name in enumerate(("a.h5", "b.h5")):
+        write_frames(name, stack[number:6:2])
+
+    def add(data: h5py.Group) -> None:
+        layout = h5py.VirtualLayout((6, 40, 56), stack.dtype)
+        for number, name in enumerate(("a.h5", "b.h5")):
+            layout[number:6:2] = h5py.VirtualSource(name, "entry/data/data", (3, 40, 56))
+        data.create_virtual_dataset("data", layout)
+
+    reader = NxmxReader(write_nxmx(add))
+    np.testing.assert_array_equal(read_all(reader), stack[:6])
+    assert all(stored.codec for stored in reader._table.stored)
+    reader.close()
+
+
+def halves(data: h5py.Group) -> None:
+    """Add a virtual dataset of which the frames' upper and lower halves are in two files."""
+    layout = h5py.VirtualLayout((7, 40, 56), "u2")
+    layout[:, :20] = h5py.VirtualSource("a.h5", "entry/data/data", (7, 20, 56))
+    layout[:, 20:] = h5py.VirtualSource("b.h5", "entry/data/data", (7, 20, 56))
+    data.create_virtual_dataset("data", layout)
+
+
+def test_frames_put_together_from_parts_are_left_to_hdf5(
+    write_nxmx: Write, write_frames: Write, stack: Frames
+):
+    write_frames("a.h5", stack[:, :20])
+    write_frames("b.h5", stack[:, 20:])
+    reader = NxmxReader(write_nxmx(halves))
+    np.testing.assert_array_equal(read_all(reader), stack)
+    reader.close()
+
+
+def test_missing_part_of_a_virtual_dataset_is_an_error_not_zeros(
+    write_nxmx: Write, write_frames: Write, stack: Frames
+):
+    write_frames("a.h5", stack[:, :20])
+    with pytest.raises(ImageReadError, match=r"needs b\.h5, which is missing"):
+        NxmxReader(write_nxmx(halves))
+
+
+def test_missing_source_of_a_virtual_dataset_is_named(write_nxmx: Write, write_frames: Write, stack: Frames):
+    write_frames("a.h5", stack[:3])
+    master = write_nxmx(virtual([("a.h5", 3), ("b.h5", 4)], stack.shape, "u2"))
+    with pytest.raises(ImageReadError, match=r"master\.nxs: .*needs b\.h5, which is missing"):
+        open_reader(master)
+
+
+def test_source_shorter_than_announced_fails_only_for_its_frames(
+    write_nxmx: Write, write_frames: Write, stack: Frames
+):
+    write_frames("a.h5", stack[:3])
+    write_frames("b.h5", stack[3:5])
+    reader = NxmxReader(write_nxmx(virtual([("a.h5", 3), ("b.h5", 4)], stack.shape, "u2")))
+    np.testing.assert_array_equal(reader.read(4), stack[4])
+    with pytest.raises(ImageReadError, match="frame 5 is announced but no file holds it"):
+        reader.read(5)
+    reader.close()
+
+
+def damaged(master: Path, n_bytes: int | None, mask: int = 0) -> None:
+    """Put frame 3 back, cut to ``n_bytes``, with a filter mask."""
+    with h5py.File(master, "r+") as file:
+        dataset = file["entry/data/data"]
+        assert isinstance(dataset, h5py.Dataset)
+        _, chunk = dataset.id.read_direct_chunk((3, 0, 0))
+        dataset.id.write_direct_chunk((3, 0, 0), chunk[:n_bytes], mask)
+
+
+def test_truncated_chunk_fails_only_for_its_frame(write_nxmx: Write, stack: Frames):
+    options, _ = STORAGE["bitshuffle/lz4"]
+    master = write_nxmx(lambda data: data.create_dataset("data", data=stack, **options))
+    damaged(master, 900)
+    reader = NxmxReader(master)
+    with pytest.raises(ImageReadError, match=r"master\.nxs: frame 3 cannot be read; .*truncated"):
+        reader.read(3)
+    np.testing.assert_array_equal(reader.read(2), stack[2])
+    np.testing.assert_array_equal(reader.read(4), stack[4])
+    reader.close()
+
+
+def test_chunk_stored_without_its_filter_is_read_as_it_is(write_nxmx: Write, stack: Frames):
+    options, _ = STORAGE["bitshuffle/lz4"]
+    master = write_nxmx(lambda data: data.create_dataset("data", data=stack, **options))
+    with h5py.File(master, "r+") as file:
+        dataset = file["entry/data/data"]
+        assert isinstance(dataset, h5py.Dataset)
+        dataset.id.write_direct_chunk((3, 0, 0), stack[5].tobytes(), 1)
+    reader = NxmxReader(master)
+    np.testing.assert_array_equal(reader.read(3), stack[5])
+    reader.close()
+
+
+def test_frame_that_was_never_written_is_an_error(write_nxmx: Write, stack: Frames):
+    def add(data: h5py.Group) -> None:
+        dataset = data.create_dataset("data", (7, 40, 56), "u2", **STORAGE["bitshuffle/lz4"][0])
+        dataset[:4] = stack[:4]
+
+    reader = NxmxReader(write_nxmx(add))
+    np.testing.assert_array_equal(reader.read(3), stack[3])
+    with pytest.raises(ImageReadError, match="frame 4 cannot be read"):
+        reader.read(4)
+    reader.close()
+
+
+@pytest.mark.parametrize("index", [-1, 7])
+def test_index_outside_the_file_is_an_error(write_nxmx: Write, stack: Frames, index: int):
+    reader = NxmxReader(write_nxmx(lambda data: data.create_dataset("data", data=stack)))
+    with pytest.raises(ImageReadError, match=f"no frame {index}, expected 0 to 6"):
+        reader.read(index)
+    reader.close()
+
+
+def test_file_without_frames_is_an_error(write_nxmx: Write):
+    with pytest.raises(ImageReadError, match="holds no frames"):
+        open_reader(write_nxmx(lambda data: data.create_dataset("data", (0, 40, 56), "u2")))
+
+
+def test_truncated_file_is_an_error(write_nxmx: Write, stack: Frames):
+    master = write_nxmx(lambda data: data.create_dataset("data", data=stack))
+    master.write_bytes(master.read_bytes()[:20_000])
+    with pytest.raises(ImageReadError, match=r"HDF5 cannot open it .*truncated file"):
+        open_reader(master)
+
+
+def test_truncated_data_file_is_an_error_that_names_it(write_nxmx: Write, write_frames: Write, stack: Frames):
+    data_file = write_frames("a.h5", stack)
+    data_file.write_bytes(data_file.read_bytes()[:8_000])
+    with pytest.raises(ImageReadError, match=r"a\.h5: HDF5 cannot open it .*truncated file"):
+        open_reader(write_nxmx(virtual([("a.h5", 7)], stack.shape, "u2")))
+
+
+def test_filewriter_master_reads_its_data_files_in_order(
+    write_filewriter: Write, write_frames: Write, stack: Frames
+):
+    write_frames("x_data_000001.h5", stack[:4])
+    write_frames("x_data_000002.h5", stack[4:])
+    reader = NxmxReader(write_filewriter(("x_data_000001.h5", "x_data_000002.h5")))
+    np.testing.assert_array_equal(read_all(reader), stack)
+    assert reader.saturation == 5000
+    np.testing.assert_array_equal(np.unique(np.nonzero(reader.bad_pixels)[0]), [20, 21])
+    panel = reader.geometry.panels[0]
+    np.testing.assert_allclose(panel.origin_mm, (-30 * 0.075, 10 * 0.075, -150.0))
+    assert reader.geometry.wavelength == pytest.approx(0.98)
+    reader.close()
+
+
+def test_links_beyond_the_frames_asked_for_may_lead_nowhere(
+    write_filewriter: Write, write_frames: Write, stack: Frames
+):
+    write_frames("x_data_000001.h5", stack)
+    reader = NxmxReader(write_filewriter(("x_data_000001.h5", "x_data_000002.h5"), nimages=7))
+    assert reader.n_frames == 7
+    reader.close()
+
+
+def test_missing_external_file_is_named(write_filewriter: Write, write_frames: Write, stack: Frames):
+    write_frames("x_data_000001.h5", stack)
+    with pytest.raises(ImageReadError, match=r"data_000002 links to entry/data/data in x_data_000002\.h5"):
+        open_reader(write_filewriter(("x_data_000001.h5", "x_data_000002.h5")))
+
+
+def test_mask_behind_a_dead_link_is_an_error(write_nxmx: Write, stack: Frames):
+    fields = {"pixel_mask": h5py.ExternalLink("meta.h5", "/mask")}
+    master = write_nxmx(lambda data: data.create_dataset("data", data=stack), detector_fields=fields)
+    with pytest.raises(ImageReadError, match=r"pixel_mask links to /mask in meta\.h5"):
+        open_reader(master)
+
+
+def test_hdf5_without_images_is_of_unknown_layout(tmp_path: Path):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["numbers"] = [1, 2, 3]
+    with pytest.raises(UnknownLayoutError, match="neither NXmx nor a DECTRIS FileWriter master"):
+        NxmxReader(tmp_path / "other.h5")
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("dectris_eiger_master.h5", "dectris_eiger_data_000001.h5"),
+        ("FJ_P5P1_1_master.h5", "FJ_P5P1_1_000001.h5"),
+        ("ins_8_5.nxs", "ins_8_5_000001.h5"),
+    ],
+)
+def test_real_masters_without_their_data_name_the_missing_file(real_data: Path, name: str, missing: str):
+    with pytest.raises(ImageReadError, match=f"{name}: .*{missing}, which is missing") as error:
+        open_reader(real_data / "format_samples" / "raw" / name)
+    assert "\n" not in str(error.value)
