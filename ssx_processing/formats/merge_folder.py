@@ -1,0 +1,112 @@
+"""The folder of one merge: what `MergeSummary` says, and the tables and MTZ beside it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ssx_processing.formats.chunk_folder import SUMMARY, atomic_folder, read_summary, write_json
+from ssx_processing.formats.mtz import MergedIntensities, write_merged_mtz
+from ssx_processing.models import FrameCounts, MergeSummary, ShellStatistics
+
+
+@dataclass(frozen=True)
+class MergeTables:
+    """What lies beside the summary."""
+
+    intensities: MergedIntensities
+    """For merged.mtz."""
+    reflections: pd.DataFrame
+    """reflections.parquet."""
+    lattices: pd.DataFrame
+    """lattices.parquet."""
+
+
+def write_merge(
+    summary: MergeSummary,
+    tables: MergeTables,
+    *,
+    wavelength: float,
+    details: Mapping[str, Any],
+    history: tuple[str, ...],
+) -> None:
+    """Write a merge to ``summary.folder``, whole or not at all.
+
+    Parameters
+    ----------
+    wavelength
+        Å.
+    details
+        More about the scaling, JSON-able, kept in summary.json under ``details``.
+    history
+        Lines for the MTZ header.
+    """
+    shells = [asdict(shell) for shell in summary.shells]
+    with atomic_folder(summary.folder) as folder:
+        write_merged_mtz(
+            folder / "merged.mtz",
+            tables.intensities,
+            unit_cell=summary.unit_cell,
+            space_group=summary.space_group,
+            wavelength=wavelength,
+            history=history,
+        )
+        tables.reflections.to_parquet(folder / "reflections.parquet", index=False, compression="zstd")
+        tables.lattices.to_parquet(folder / "lattices.parquet", index=False, compression="zstd")
+        pd.DataFrame(shells).to_csv(folder / "shells.csv", index=False, float_format="%.6g")
+        write_json(
+            folder / "shells.json",
+            {"overall": _without_nan(asdict(summary.overall)), "shells": _without_nan(shells)},
+        )
+        content = {key: value for key, value in asdict(summary).items() if key not in ("folder", "reused")}
+        write_json(folder / SUMMARY, {**_without_nan(content), "details": _without_nan(dict(details))})
+
+
+def read_merge(folder: Path) -> MergeSummary:
+    """Summary of a merge that is there already.
+
+    Raises
+    ------
+    ChunkError
+        The folder has no summary that can be read.
+    """
+    content = read_summary(folder)
+    return MergeSummary(
+        key=content["key"],
+        folder=folder,
+        reused=True,
+        counts=FrameCounts(**content["counts"]),
+        lattices_merged=content["lattices_merged"],
+        lattices_excluded=content["lattices_excluded"],
+        chunks_expected=content["chunks_expected"],
+        chunks_merged=content["chunks_merged"],
+        missing=tuple(content["missing"]),
+        unit_cell=tuple(content["unit_cell"]),
+        space_group=content["space_group"],
+        overall=_shell(content["overall"]),
+        shells=tuple(_shell(shell) for shell in content["shells"]),
+        wilson_b=_number(content["wilson_b"]),
+        warnings=tuple(content["warnings"]),
+    )
+
+
+def _shell(content: Mapping[str, Any]) -> ShellStatistics:
+    return ShellStatistics(**{key: _number(value) for key, value in content.items()})
+
+
+def _number(value: Any) -> Any:
+    return math.nan if value is None else value
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with null for numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

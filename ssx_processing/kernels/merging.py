@@ -1,0 +1,303 @@
+"""Merging of scaled observations into sums that can be added in any order.
+
+The weight of an observation comes from the variance that the merged intensity leads one to expect,
+never from its own intensity: partial stills scatter by as much as they measure, and 1/sigma² would
+favour the weak partials (docs/explanations/decisions/0006-weights-in-merging.md).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
+"""The part of fastmath that leaves tests for nan and infinity intact."""
+
+OUTLIER_SIGMA = 6.0
+"""Further than so many expected standard deviations from all others, an observation is left out."""
+
+N, W, WY, FW, WW, WWY, WWYY = range(7)
+"""Last index of the sums: count, w, w y, f w, w², w² y, w² y² (y scaled intensity, f given factor)."""
+
+ACCEPTED = 0
+"""Verdict on a lattice: it is merged."""
+BAD_SCALE = 1
+"""Verdict: its best scale against the reference is not positive."""
+LOW_CC = 2
+"""Verdict: it correlates with the reference less than asked for."""
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Observations sorted by lattice; arrays of n_observations unless said otherwise."""
+
+    offsets: NDArray[np.int64]
+    """n_lattices + 1: lattice f owns the observations offsets[f] to offsets[f + 1] - 1."""
+    uid: NDArray[np.int32]
+    """Unique reflection: an index into the asymmetric unit's table."""
+    intensity: NDArray[np.float64]
+    """Photons."""
+    noise_variance: NDArray[np.float64]
+    """Variance in photons² that the observation would have at zero intensity; positive."""
+    factor: NDArray[np.float64]
+    """Multiplies the statistical weight; 1 if nothing more is known."""
+
+    @property
+    def n_lattices(self) -> int:
+        """Number of lattices, those without observations included."""
+        return len(self.offsets) - 1
+
+    def lattice_of_observation(self) -> NDArray[np.int64]:
+        """Index of the lattice of each observation."""
+        return np.repeat(np.arange(self.n_lattices), np.diff(self.offsets))
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Scale and verdict of each lattice; every array has n_lattices elements."""
+
+    log_g: NDArray[np.float64]
+    """ln g; mean 0 over accepted lattices."""
+    b_factor: NDArray[np.float64]
+    """Relative B in Å²; mean 0 over accepted lattices."""
+    cc: NDArray[np.float64]
+    """Correlation with all other observations, resolution fall-off taken out; nan if undetermined."""
+    n_shared: NDArray[np.int64]
+    """Observations of reflections that were seen elsewhere too."""
+    verdict: NDArray[np.uint8]
+    """ACCEPTED, BAD_SCALE or LOW_CC."""
+
+    @property
+    def accepted(self) -> NDArray[np.bool_]:
+        """Which lattices are merged."""
+        return self.verdict == ACCEPTED
+
+
+@dataclass(frozen=True)
+class ErrorModel:
+    """Variance of an observation: noise_factor (noise + intensity) + (spread intensity)²."""
+
+    noise_factor: float = 1.0
+    """Counting noise is this many times what the integration says."""
+    spread: float = 0.7
+    """Relative standard deviation of equal reflections without counting noise: the partialities'."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Weighted means and what each observation put into them, so that it can be taken out again."""
+
+    table: NDArray[np.float64]
+    """(n_unique, 2): sum of w, sum of w y."""
+    n: NDArray[np.int64]
+    """(n_unique,) observations merged."""
+    scaled: NDArray[np.float64]
+    """(n_observations,) y = I exp(2 B s²) / g; 0 where not merged."""
+    weight: NDArray[np.float64]
+    """(n_observations,) w; 0 where not merged."""
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """(n_unique,) merged intensity; nan where nothing was merged."""
+        return _ratio(self.table[:, 1], self.table[:, 0])
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Merged intensities; every array has n_unique elements, nan where nothing was observed."""
+
+    intensity: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    """The larger of the two below."""
+    sigma_internal: NDArray[np.float64]
+    """From the error model."""
+    sigma_external: NDArray[np.float64]
+    """From the scatter of the observations; nan for a single one."""
+    n: NDArray[np.int64]
+    """Observations merged."""
+
+
+def accumulate(
+    observations: Observations,
+    scales: Scales,
+    *,
+    s_squared: NDArray[np.float64],
+    error_model: ErrorModel,
+    expected: NDArray[np.float64] | None = None,
+    outlier: NDArray[np.bool_] | None = None,
+) -> Reference:
+    """Weighted means of the scaled observations.
+
+    Parameters
+    ----------
+    s_squared : (n_unique,) array
+        (sin(theta)/lambda)² in 1/Å².
+    expected : (n_unique,) array
+        Intensities from which the variances are calculated; where absent or nan, noise alone counts.
+    outlier : (n_observations,) array
+        Observations to leave out.
+    """
+    table, n, scaled, weight = _accumulate(
+        observations.offsets,
+        observations.uid,
+        observations.intensity,
+        observations.noise_variance,
+        observations.factor,
+        s_squared,
+        scales.log_g,
+        scales.b_factor,
+        scales.verdict,
+        np.full(len(s_squared), np.nan) if expected is None else expected,
+        np.zeros(len(observations.uid), np.bool_) if outlier is None else outlier,
+        error_model.noise_factor,
+        error_model.spread**2,
+    )
+    return Reference(table, n, scaled, weight)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
+def _accumulate(
+    offsets, uid, intensity, noise_variance, factor, s_squared,
+    log_g, b_factor, verdict, expected, outlier, noise_factor, spread_squared,
+):  # fmt: skip
+    n_unique = len(s_squared)
+    table, n = np.zeros((n_unique, 2)), np.zeros(n_unique, np.int64)
+    scaled, weight = np.zeros(len(uid)), np.zeros(len(uid))
+    for f in range(len(offsets) - 1):
+        if verdict[f] != 0:
+            continue
+        inverse_g = np.exp(-log_g[f])
+        for i in range(offsets[f], offsets[f + 1]):
+            if outlier[i]:
+                continue
+            u = uid[i]
+            to_scale = inverse_g * np.exp(2.0 * b_factor[f] * s_squared[u])
+            variance = noise_variance[i] * to_scale * to_scale
+            e = expected[u]
+            if e == e:  # not nan
+                variance += max(e, 0.0) * to_scale
+                variance = noise_factor * variance + spread_squared * e * e
+            scaled[i] = intensity[i] * to_scale
+            weight[i] = factor[i] / variance
+            table[u, 0] += weight[i]
+            table[u, 1] += weight[i] * scaled[i]
+            n[u] += 1
+    return table, n, scaled, weight
+
+
+def merge_sums(
+    observations: Observations,
+    reference: Reference,
+    *,
+    friedel_minus: NDArray[np.uint8],
+    half: NDArray[np.uint8],
+) -> NDArray[np.float64]:
+    """Sums from which merged intensities, Friedel mates and half sets all follow.
+
+    They may be added over any partition of the lattices; see `estimate`.
+
+    Parameters
+    ----------
+    friedel_minus : (n_observations,) array
+        1 where the observation is a Friedel mate of the asymmetric unit's reflection.
+    half : (n_lattices,) array
+        0 or 1.
+
+    Returns
+    -------
+    (n_unique, 2, 2, 7) array
+        Reflection, Friedel sign, half, and the sums N, W, WY, FW, WW, WWY, WWYY.
+    """
+    return _merge_sums(
+        observations.offsets,
+        observations.uid,
+        observations.factor,
+        reference.scaled,
+        reference.weight,
+        friedel_minus,
+        half,
+        len(reference.n),
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
+def _merge_sums(offsets, uid, factor, scaled, weight, friedel_minus, half, n_unique):
+    sums = np.zeros((n_unique, 2, 2, 7))
+    for f in range(len(offsets) - 1):
+        for i in range(offsets[f], offsets[f + 1]):
+            w, y = weight[i], scaled[i]
+            if w > 0.0:
+                cell = sums[uid[i], friedel_minus[i], half[f]]
+                cell[0] += 1.0
+                cell[1] += w
+                cell[2] += w * y
+                cell[3] += factor[i] * w
+                cell[4] += w * w
+                cell[5] += w * w * y
+                cell[6] += w * w * y * y
+    return sums
+
+
+def estimate(sums: NDArray[np.float64]) -> Estimate:
+    """Weighted means and their standard errors.
+
+    With w = f / v, internal variance sum(f w) / W² and external variance
+    sum(w² (y - mean)²) / W² n / (n - 1).
+
+    Parameters
+    ----------
+    sums : (n_unique, 7) array
+        `merge_sums` added over Friedel signs and halves, or one of them.
+
+    Examples
+    --------
+    Two observations of equal weight:
+
+    >>> y, w = np.array([3.0, 5.0]), np.array([1.0, 1.0])
+    >>> sums = [[2, w.sum(), w @ y, w.sum(), w @ w, w**2 @ y, w**2 @ y**2]]
+    >>> merged = estimate(np.array(sums))
+    >>> float(merged.intensity[0]), float(merged.sigma_external[0])
+    (4.0, 1.0)
+    """
+    total = sums[:, W]
+    mean = _ratio(sums[:, WY], total)
+    internal = np.sqrt(_ratio(sums[:, FW], total**2))
+    scatter = np.maximum(sums[:, WWYY] - 2 * mean * sums[:, WWY] + mean**2 * sums[:, WW], 0.0)
+    external = np.sqrt(_ratio(scatter * sums[:, N], total**2 * (sums[:, N] - 1)))
+    return Estimate(mean, np.fmax(internal, external), internal, external, sums[:, N].astype(np.int64))
+
+
+def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Numerator / denominator; nan where the denominator is not positive."""
+    result = np.full(len(denominator), np.nan)
+    return np.divide(numerator, denominator, out=result, where=denominator > 0)
+
+
+def random_halves(
+    dataset: NDArray[np.uint64], frame: NDArray[np.int64], lattice: NDArray[np.int64]
+) -> NDArray[np.uint8]:
+    """Half, 0 or 1, of each lattice: a hash, so it depends on neither order nor other lattices.
+
+    Parameters
+    ----------
+    dataset : (n_lattices,) array
+        Any number that stands for the data set or file.
+
+    Examples
+    --------
+    >>> random_halves(np.zeros(6, np.uint64), np.arange(6), np.zeros(6, np.int64)).tolist()
+    [0, 0, 1, 0, 0, 0]
+    """
+    mixed = _splitmix(dataset.astype(np.uint64))
+    for number in (frame, lattice):
+        mixed = _splitmix(mixed ^ number.astype(np.uint64))
+    return (mixed >> np.uint64(63)).astype(np.uint8)
+
+
+def _splitmix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Output function of SplitMix64 (Steele, Lea & Flood 2014, OOPSLA '14, 453)."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

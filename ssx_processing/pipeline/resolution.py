@@ -1,0 +1,46 @@
+"""Where the data end: CC1/2 as a smooth function of resolution."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from ssx_processing.models import ShellStatistics
+
+_MIN_PAIRS = 10
+_MIN_SHELLS = 4
+
+
+def resolution_from_cc_half(shells: Sequence[ShellStatistics], limit: float) -> float | None:
+    """Resolution in Å at which a smooth CC1/2 falls to ``limit``.
+
+    Fits c/2 (1 - tanh((s² - m) / w)) to CC1/2 of the shells, s = 1/d, with the square root of the number
+    of reflections as weight; the form is DIALS's (dials.estimate_resolution, after Ed Pozharski).
+
+    Returns
+    -------
+    The d_min of the last shell where CC1/2 is above the limit throughout, None where it is nowhere
+    above it or fewer than four shells have one.
+    """
+    used = [s for s in shells if np.isfinite(s.cc_half) and s.n_reflections >= _MIN_PAIRS]
+    if len(used) < _MIN_SHELLS:
+        return None
+    x = np.array([0.5 * (1 / s.d_max**2 + 1 / s.d_min**2) for s in used])
+    y = np.array([s.cc_half for s in used])
+    weight = np.sqrt([s.n_reflections for s in used])
+
+    def deviation(p: np.ndarray) -> np.ndarray:
+        return weight * (_fall(x, p) - y)
+
+    start = np.array([max(float(y[:3].mean()), 0.1), float(x[-1]), 0.3 * float(x[-1])])
+    lower, upper = [0.0, 0.0, 1e-3 * x[-1]], [1.0, 10 * x[-1], 10 * x[-1]]
+    fit = least_squares(deviation, np.clip(start, lower, upper), bounds=(lower, upper), loss="soft_l1")
+    fine = np.linspace(1 / used[0].d_max ** 2, 1 / used[-1].d_min ** 2, 2001)
+    above = _fall(fine, fit.x) > limit
+    if not above[0]:
+        return None
+    return used[-1].d_min if above.all() else float(fine[np.argmin(above)] ** -0.5)
+
+
+def _fall(x: np.ndarray, p: np.ndarray) -> np.ndarray:
+    return 0.5 * p[0] * (1 - np.tanh((x - p[1]) / p[2]))
