@@ -161,6 +161,8 @@ class MergingSettings(Settings):
     """Å; by default where CC1/2 of the outermost shells falls below cc_half_limit."""
     cc_half_limit: Annotated[float, Field(ge=0, le=1)] = 0.3
     """Where the resolution is cut when d_min is not given."""
+    min_completeness: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Nor does the resolution chosen then go beyond the last shell that is as complete as this."""
     n_shells: PositiveInt = 20
     """Resolution shells of equal volume in reciprocal space."""
     n_cycles: PositiveInt = 8

@@ -19,7 +19,7 @@ from ssx_processing.kernels.symmetry import indexing_ambiguity_operators
 from ssx_processing.models import MergeSummary, ShellStatistics
 from ssx_processing.pipeline.merge_input import CELL_COLUMNS, MergeInput, read_merge_input
 from ssx_processing.pipeline.merge_steps import Merged, excluded_counts, merge_to, select_candidates
-from ssx_processing.pipeline.resolution import resolution_from_cc_half
+from ssx_processing.pipeline.resolution import resolution_from_cc_half, resolution_from_completeness
 from ssx_processing.settings import MergingSettings, ProcessingSettings, content_key
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def _merge_key(
 def _merge_to_best_resolution(
     data: MergeInput, settings: ProcessingSettings, progress: Callable[[str], None] | None
 ) -> tuple[Merged, float, list[str]]:
-    """Merge to the resolution asked for, or first to the last observation and then to where CC1/2 ends."""
+    """Merge to the resolution asked for, or first to the last observation and then to where they end."""
     merging, space_group = settings.merging, settings.sample.space_group
     candidates = select_candidates(data, space_group, merging)
 
@@ -124,7 +124,8 @@ def _merge_to_best_resolution(
     if end is None:
         text = f"CC1/2 is not above {merging.cc_half_limit} anywhere or undetermined: resolution not cut"
         return merged, highest, [text]
-    end = float(np.ceil(end * 100) / 100)
+    complete_to = resolution_from_completeness(shells, merging.min_completeness)
+    end = float(np.ceil(max(end, complete_to or end) * 100) / 100)
     if end <= highest:
         return merged, highest, []
     return merge_all_to(end), end, []

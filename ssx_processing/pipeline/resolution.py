@@ -1,4 +1,4 @@
-"""Where the data end: CC1/2 as a smooth function of resolution."""
+"""Where the data end: by CC1/2 as a smooth function of resolution, and by completeness."""
 
 from collections.abc import Sequence
 
@@ -40,6 +40,15 @@ def resolution_from_cc_half(shells: Sequence[ShellStatistics], limit: float) -> 
     if not above[0]:
         return None
     return used[-1].d_min if above.all() else float(fine[np.argmin(above)] ** -0.5)
+
+
+def resolution_from_completeness(shells: Sequence[ShellStatistics], minimum: float) -> float | None:
+    """Limit in Å of the last shell with at least the ``minimum`` completeness; None if there is none.
+
+    Halves of a shell that few lattices reach still correlate, but what is merged there is mostly single
+    partial observations.
+    """
+    return min((shell.d_min for shell in shells if shell.completeness >= minimum), default=None)
 
 
 def _fall(x: np.ndarray, p: np.ndarray) -> np.ndarray:

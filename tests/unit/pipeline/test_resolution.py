@@ -1,11 +1,13 @@
 """Where CC1/2 ends."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ssx_processing.kernels.statistics import shell_edges
 from ssx_processing.models import ShellStatistics
-from ssx_processing.pipeline.resolution import resolution_from_cc_half
+from ssx_processing.pipeline.resolution import resolution_from_cc_half, resolution_from_completeness
 
 
 def shells_with(cc_half: np.ndarray, n_reflections: int = 300) -> list[ShellStatistics]:
@@ -44,3 +46,12 @@ def test_data_that_are_bad_throughout_have_no_end(rng: np.random.Generator):
 
 def test_shells_of_few_reflections_decide_nothing():
     assert resolution_from_cc_half(shells_with(np.full(20, 0.9), n_reflections=5), 0.3) is None
+
+
+def test_completeness_ends_the_data_at_the_last_shell_that_has_it():
+    shells = [
+        replace(shell, completeness=value)
+        for shell, value in zip(shells_with(np.ones(5)), [0.4, 0.9, 0.8, 0.5, 0.2], strict=True)
+    ]
+    assert resolution_from_completeness(shells, 0.5) == shells[3].d_min
+    assert resolution_from_completeness(shells, 0.95) is None
