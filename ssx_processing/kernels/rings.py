@@ -18,6 +18,11 @@ GROUP = 8
 MIN_PIXELS = 50
 """A ring with fewer pixels joins its neighbour."""
 CLIP_ROUNDS = 5
+ARC = 16
+"""Neighbouring samples of a ring whose mean counts once for the start of the clipping."""
+START_SIGMAS = 15.0
+"""Width of the first window, in deviations of counting statistics: clipping from infinity would keep a
+bright region that fills 1/26 of a ring for ever."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,21 @@ def azimuth_class(
     return (horizontal & wide).astype(np.uint8)
 
 
+@njit(cache=True, nogil=True)
+def _median_of_means(values: NDArray[np.float32], n: int) -> float:
+    """Median of the means of 16 values each: arcs of the ring, so that a bright region fills few of them."""
+    n_arcs = max(n // ARC, 1)
+    means = np.empty(n_arcs, np.float32)
+    for a in range(n_arcs):
+        total = np.float32(0.0)
+        stop = min((a + 1) * ARC, n)
+        for i in range(a * ARC, stop):
+            total += values[i]
+        means[a] = total / max(stop - a * ARC, 1)
+    means.sort()
+    return float(means[n_arcs // 2])
+
+
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
 def ring_statistics(
     image: np.ndarray,
@@ -175,7 +195,9 @@ def ring_statistics(
         n = min(sample_start[r + 1] - start, 4096)
         for i in range(n):
             values[i] = image[sample[start + i]]
-        low, high = np.float32(-1e9), np.float32(1e9)
+        start_mean = _median_of_means(values, n)
+        spread = np.float32(START_SIGMAS * math.sqrt(gain * max(start_mean, gain / ARC)))
+        low, high = np.float32(start_mean - spread), np.float32(start_mean + spread)
         mu = sd = np.float32(0.0)
         kept = np.float32(0.0)
         for _ in range(CLIP_ROUNDS):

@@ -20,6 +20,8 @@ from ssx_processing.models import SpotList
 N_COLUMNS = 9
 """Columns of the kernel's table: those of `SpotList`, in its order."""
 MIN_BACKGROUND_PIXELS = 12
+SKIRT_PX = 1.5
+"""Width of the ring around a spot that is neither spot nor background."""
 LARGEST_REGION = 100_000
 """Connected strong pixels followed at most; far more than any spot has."""
 
@@ -243,7 +245,8 @@ def _measure_spot(
         ring,
         threshold,
         rectangles[panel],
-        2 * sizes[2] + math.sqrt(n / math.pi),
+        math.sqrt(n / math.pi),
+        2.0 * sizes[2],
     )
     if n_background < MIN_BACKGROUND_PIXELS:
         return False
@@ -313,10 +316,15 @@ def _local_background(
     ring: NDArray[np.uint16],
     threshold: NDArray[np.float32],
     rectangle: NDArray[np.int64],
-    radius: float,
+    spot_radius: float,
+    reach: float,
 ) -> tuple[float, float, float, int]:
-    """Mean, variance, largest value and number of the pixels around a spot that are not strong."""
+    """Mean, variance, largest value and number of the pixels around a spot that are not strong.
+
+    The pixels next to the spot are left out: its tails, below the threshold, are no background.
+    """
     dead = threshold.shape[0] - 1
+    radius, inner = spot_radius + reach, spot_radius + SKIRT_PX
     y0, y1 = (
         max(math.ceil(cy - radius), rectangle[1]),
         min(math.floor(cy + radius) + 1, rectangle[1] + rectangle[3]),
@@ -330,7 +338,8 @@ def _local_background(
     n = 0
     for yy in range(y0, y1):
         for xx in range(x0, x1):
-            if (xx - cx) ** 2 + (yy - cy) ** 2 > radius * radius:
+            distance = (xx - cx) ** 2 + (yy - cy) ** 2
+            if distance > radius * radius or distance < inner * inner:
                 continue
             j = yy * width + xx
             v = float(image[j])

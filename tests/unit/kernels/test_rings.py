@@ -70,3 +70,13 @@ def test_deviation_of_an_empty_ring_is_not_zero():
     mean, deviation = statistics(np.zeros(q.shape, np.uint16), table)
     assert (mean == 0).all()
     assert (deviation > 0.05).all()
+
+
+def test_a_bright_region_that_fills_a_tenth_of_a_ring_does_not_move_its_mean(rng):
+    q = radial_map()
+    image = rng.poisson(1.0, q.shape).astype(np.uint16)
+    image[180:215, 60:95] = 500
+    table = ring_table(q, np.zeros(q.shape, bool))
+    mean, _ = statistics(image, table)
+    crossed = np.unique(table.ring.reshape(q.shape)[180:215, 60:95])
+    assert mean[crossed].max() < 1.6

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ssx_processing.kernels.merging import ACCEPTED, LOW_CC
-from ssx_processing.kernels.scaling import Scaling, scale_lattices
+from ssx_processing.kernels.scaling import MIN_SHARED_FOR_CC, Scaling, scale_lattices
 
 if TYPE_CHECKING:
     from tests.unit.conftest import PartialStills
@@ -179,3 +179,13 @@ def test_progress_is_told_with_cycle_and_lattices(partial_stills: PartialStills)
         on_cycle=lambda cycle, n: told.append((cycle, n)),
     )
     assert told == [(1, 250), (2, 250)]
+
+
+def test_a_lattice_with_little_in_common_is_not_judged(
+    simulate_stills: Callable[..., PartialStills], rng: np.random.Generator
+):
+    stills = simulate_stills(rng, n_lattices=6)
+    found = scaled(stills, min_cc=0.99)
+    judged = found.scales.n_shared >= MIN_SHARED_FOR_CC
+    assert not judged.any()
+    assert found.scales.accepted.all()
