@@ -27,8 +27,8 @@ from ssx_processing.kernels.merging import (
 
 STUDENT_NU = 10.0
 """Degrees of freedom of the robust weights; partialities are heavy tailed, but not that heavy."""
-MIN_SHARED_FOR_CC = 100
-"""With fewer reflections seen elsewhere the correlation errs by more than 0.1: no lattice is judged by it."""
+MIN_SHARED_FOR_CC = 60
+"""With fewer reflections seen elsewhere the correlation errs by 0.13 and more: no lattice is judged by it."""
 
 _CONVERGED = 0.005
 _MIN_CYCLES = 3
