@@ -1,20 +1,26 @@
 """One data set while its chunks arrive."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import reduce
 from operator import add
+from pathlib import Path
 
 import gemmi
 import numpy as np
 import pandas as pd
 
 from flows.job import DataSet
+from ispyb_io.records import DataCollection
 from ispyb_io.ssx_files import write_ssx_cells, write_ssx_stats
-from ssx_processing.formats.chunk_folder import read_table
-from ssx_processing.models import ChunkSummary, FrameCounts, UnitCell
+from ssx_processing.errors import ChunkError
+from ssx_processing.formats.chunk_folder import SUMMARY, read_table, write_json
+from ssx_processing.formats.run_folder import RunFolder
+from ssx_processing.models import ChunkSummary, FrameCounts, FrameRange, UnitCell
 from ssx_processing.pipeline.plan import Plan
-from ssx_processing.pipeline.process_chunk import ChunkJob
+from ssx_processing.pipeline.process_chunk import ChunkJob, process_chunk
+from ssx_processing.settings import ProcessingSettings
 
 CELL = ["a", "b", "c", "alpha", "beta", "gamma"]
 
@@ -85,6 +91,62 @@ class DataSetRun:
 
     def _cells(self) -> np.ndarray:
         return np.concatenate([np.empty((0, 6)), *(table[CELL].to_numpy() for table in self._lattices)])
+
+
+def chunk_jobs(
+    plan: Plan, settings: ProcessingSettings, calibration_folder: Path, run_folder: Path
+) -> list[ChunkJob]:
+    """The plan's chunks, each with all that a worker needs to know."""
+    return [
+        ChunkJob(plan.paths, plan.identity, frames, settings, calibration_folder, run_folder)
+        for frames in plan.ranges
+    ]
+
+
+def write_plan(run: DataSetRun) -> None:
+    """Write plan.json: what was to be processed, how, and under which keys the results are."""
+    first = run.chunk_jobs[0]
+    collection = run.data_set.collection
+    content = {
+        "name": run.data_set.name,
+        "data_collection_id": collection.data_collection_id if collection else None,
+        "plan": asdict(run.plan),
+        "calibration": first.calibration_folder.name,
+        "chunks": [chunk_job.key for chunk_job in run.chunk_jobs],
+        "settings": first.settings.model_dump(mode="json"),
+    }
+    write_json(RunFolder(run.data_set.folder).plan, content)
+
+
+def read_run(folder: Path, collection: DataCollection | None, first_chunk: int) -> DataSetRun:
+    """A data set as it was processed last, without a look at its images.
+
+    Raises
+    ------
+    ChunkError
+        It was never planned here.
+    """
+    run_folder = RunFolder(folder)
+    try:
+        content = json.loads(run_folder.plan.read_text())
+    except (OSError, ValueError) as error:
+        raise ChunkError(f"{run_folder.plan}: not readable ({error}); process the images first") from error
+    plan = Plan(
+        paths=tuple(Path(path) for path in content["plan"]["paths"]),
+        frames_total=content["plan"]["frames_total"],
+        ranges=tuple(FrameRange(**frames) for frames in content["plan"]["ranges"]),
+        identity=content["plan"]["identity"],
+        wavelength=content["plan"]["wavelength"],
+    )
+    settings = ProcessingSettings.model_validate(content["settings"])
+    jobs = chunk_jobs(plan, settings, run_folder.calibrations / content["calibration"], folder)
+    run = DataSetRun(DataSet(content["name"], plan.paths, folder, collection), plan, jobs, first_chunk)
+    for place, chunk_job in enumerate(jobs):
+        if (chunk_job.folder / SUMMARY).is_file():
+            run.add(place, process_chunk(chunk_job))  # found, not computed
+        else:
+            run.failures[place] = "not processed"
+    return run
 
 
 def progress_line(

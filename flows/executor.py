@@ -1,5 +1,6 @@
 """Where chunks are computed: processes of this machine, behind ``concurrent.futures.Executor``."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -110,6 +111,8 @@ def _start_fork_server() -> None:
 def _prepare_worker() -> None:
     # Ctrl-C is for the parent, which then ends the workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # a line for each unreadable frame would tear the terminal's progress bar; the frames table has them
+    logging.getLogger("ssx_processing").addHandler(logging.NullHandler())
     threading.Thread(target=_end_with_parent, daemon=True, name="parent watch").start()
 
 

@@ -35,6 +35,11 @@ class ProcessRequest(BaseModel):
     folder: Path | None = None
     """Where results go; for files required, for a group by default as the site says."""
 
+    @property
+    def title(self) -> str:
+        """Name of the flow run."""
+        return f"group {self.group_id}" if self.group_id is not None else self.files[0].name
+
     @model_validator(mode="after")
     def _files_or_group(self) -> Self:
         if (self.group_id is None) == (not self.files):
@@ -131,7 +136,7 @@ def job_of_group(request: ProcessRequest, group: DataCollectionGroup, site: Site
         DataSet(
             f"data collection {collection.data_collection_id}",
             tuple(files_of(collection)),
-            folder / f"collection-{collection.data_collection_id}",
+            collection_folder(folder, collection),
             collection,
         )
         for collection in group.data_collections
@@ -139,27 +144,34 @@ def job_of_group(request: ProcessRequest, group: DataCollectionGroup, site: Site
     return Job(f"group {group.group_id}", data_sets, settings, folder, group)
 
 
+def collection_folder(folder: Path, collection: DataCollection) -> Path:
+    """Folder of one data collection below that of its group."""
+    return folder / f"collection-{collection.data_collection_id}"
+
+
 def processing_settings(
     site: SiteSettings, request: ProcessRequest, unit_cell: UnitCell, space_group: str
 ) -> ProcessingSettings:
     """Defaults, then the site's, then the request's."""
     sample = {"sample": {"unit_cell": unit_cell, "space_group": space_group}}
-    return ProcessingSettings.model_validate(_merged(_merged(site.processing, request.settings), sample))
+    return ProcessingSettings.model_validate(
+        merged_mappings(merged_mappings(site.processing, request.settings), sample)
+    )
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merged_mappings(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Nested mappings laid over each other.
 
     Examples
     --------
-    >>> _merged({"spots": {"gain": 2, "min_snr": 5}}, {"spots": {"min_snr": 4}})
+    >>> merged_mappings({"spots": {"gain": 2, "min_snr": 5}}, {"spots": {"min_snr": 4}})
     {'spots': {'gain': 2, 'min_snr': 4}}
     """
     result = dict(below)
     for name, value in above.items():
         old = result.get(name)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
-            result[name] = _merged(old, value)
+            result[name] = merged_mappings(old, value)
         else:
             result[name] = value
     return result

@@ -1,11 +1,17 @@
 """What became of a job."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ispyb_io.ledger_records import WorkStatus
-from ssx_processing.errors import SsxError
+from ssx_processing.errors import ChunkError, SsxError
+from ssx_processing.formats.chunk_folder import write_json
+from ssx_processing.formats.merge_folder import read_merge
+from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import FrameCounts, MergeSummary
+
+OUTCOME = "outcome.json"
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,8 @@ class Outcome:
     reports: tuple[Path, ...]
     program_ids: tuple[int, ...] = ()
     """ISPyB's autoProcProgramIds, empty without ISPyB."""
+    changes: tuple[str, ...] = ()
+    """Settings that differ from those of the result merged again."""
 
 
 class PartialResultError(SsxError):
@@ -35,3 +43,37 @@ class PartialResultError(SsxError):
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(f"{outcome.name}: partial result, {outcome.message}")
         self.outcome = outcome
+
+
+def write_outcome(outcome: Outcome) -> None:
+    """Write outcome.json into the job's folder: what became of the job last."""
+    content = asdict(outcome)
+    content["merge"] = {"key": outcome.merge.key, "reused": outcome.merge.reused}
+    write_json(outcome.folder / OUTCOME, content)
+
+
+def read_outcome(folder: Path) -> Outcome:
+    """What became last of the job with this folder.
+
+    Raises
+    ------
+    ChunkError
+        There is no result in the folder.
+    """
+    try:
+        content = json.loads((folder / OUTCOME).read_text())
+    except (OSError, ValueError) as error:
+        raise ChunkError(f"{folder}: no result here ({error}); name the folder of a processing") from error
+    merge = read_merge(RunFolder(folder).merged / content["merge"]["key"])
+    return Outcome(
+        **content
+        | {
+            "folder": folder,
+            "status": WorkStatus(content["status"]),
+            "counts": FrameCounts(**content["counts"]),
+            "merge": replace(merge, reused=content["merge"]["reused"]),
+            "reports": tuple(Path(path) for path in content["reports"]),
+            "program_ids": tuple(content["program_ids"]),
+            "changes": tuple(content["changes"]),
+        }
+    )

@@ -10,15 +10,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from flows.data_set_run import DataSetRun
-from flows.job import Job
+from flows.job import DataSet, Job
+from flows.messages import one_line
 from flows.settings import SiteSettings
 from ispyb_io.engines import open_engine
 from ispyb_io.ledger import Ledger
-from ispyb_io.ledger_records import Chunk, Member, WorkStatus
+from ispyb_io.ledger_records import Chunk, Member, Processing, WorkStatus
 from ispyb_io.orm_client import OrmClient
-from ispyb_io.protocol import IspybClient
+from ispyb_io.protocol import IspybClient, IspybError
+from ispyb_io.records import DataCollectionGroup
 from ispyb_io.results import (
     Attachment,
     CollectionResult,
@@ -31,7 +34,7 @@ from ispyb_io.results import (
 from ssx_processing import __version__
 from ssx_processing.errors import SettingsError
 from ssx_processing.formats.run_folder import RunFolder
-from ssx_processing.models import MergeSummary, ShellStatistics
+from ssx_processing.models import MergeSummary, ShellStatistics, UnitCell
 from ssx_processing.settings import ALGORITHM_VERSION, content_key
 
 PROGRAM = "ssx-orchestrator"
@@ -67,7 +70,8 @@ def open_databases(site: SiteSettings, ledger_folder: Path | None = None) -> Ite
             engine = open_engine(site.ispyb_url.get_secret_value())
             stack.callback(engine.dispose)
             ispyb = OrmClient(engine)
-        ledger_engine = open_engine(ledger_address(site, ledger_folder), create=True)
+        address = ledger_address(site, ledger_folder)
+        ledger_engine = open_engine(address, create=True)
         stack.callback(ledger_engine.dispose)
         ledger = Ledger(ledger_engine)
         ledger.create_tables()
@@ -90,6 +94,8 @@ class JobRecords:
     started_by: str = field(default_factory=getpass.getuser)
     started: datetime.datetime = field(default_factory=datetime.datetime.now)
     program_ids: set[int] = field(default_factory=set)
+    _concluded: set[int] = field(default_factory=set)
+    """Data collections whose final result ISPyB has."""
 
     def begin(self) -> None:
         """Enter the processing, and its group with its members."""
@@ -139,25 +145,39 @@ class JobRecords:
 
     def collection(self, run: DataSetRun, status: ResultStatus) -> None:
         """Write the sum over the chunks done of one data collection."""
-        collection = run.data_set.collection
-        if collection is None or self.databases.ispyb is None:
+        self._collection(
+            run.data_set, status, run.message, last_image=run.plan.frames_total, median_cell=run.median_cell
+        )
+
+    def _collection(
+        self,
+        data_set: DataSet,
+        status: ResultStatus,
+        message: str,
+        *,
+        last_image: int,
+        median_cell: UnitCell | None = None,
+    ) -> None:
+        if data_set.collection is None or self.databases.ispyb is None:
             return
-        folder = RunFolder(run.data_set.folder)
-        running = status is ResultStatus.RUNNING
+        id_ = data_set.collection.data_collection_id
+        folder = RunFolder(data_set.folder)
         result = CollectionResult(
-            key=content_key({"collection": collection.data_collection_id, "settings": self._settings}),
+            key=content_key({"collection": id_, "settings": self._settings}),
             program=PROGRAM,
-            command_line=f"ssx process --group {self.job.group.group_id}" if self.job.group else "",
+            command_line=self._command_line,
             status=status,
-            message=run.message,
+            message=message,
             started=self.started,
-            ended=None if running else datetime.datetime.now(),
+            ended=None if status is ResultStatus.RUNNING else datetime.datetime.now(),
             attachments=attachments(folder.ssx_stats, folder.ssx_cells),
-            data_collection_id=collection.data_collection_id,
-            last_image=run.plan.frames_total,
-            median_cell=run.median_cell,
+            data_collection_id=id_,
+            last_image=last_image,
+            median_cell=median_cell,
         )
         self.program_ids.add(self.databases.ispyb.record_collection_result(result))
+        if status is not ResultStatus.RUNNING:
+            self._concluded.add(id_)
 
     def merged(self, runs: Sequence[DataSetRun], merge: MergeSummary, report: Path) -> None:
         """Write the merged result under every member."""
@@ -166,7 +186,7 @@ class JobRecords:
         result = MergedResult(
             key=merge.key,
             program=f"{PROGRAM} merge",
-            command_line=f"ssx process --group {self.job.group.group_id}",
+            command_line=self._command_line,
             status=ResultStatus.SUCCESS,
             message=merge_line(merge),
             started=self.started,
@@ -180,15 +200,81 @@ class JobRecords:
         )
         self.program_ids.add(self.databases.ispyb.record_merged_result(result))
 
-    def finish(self, status: WorkStatus, message: str, counts: dict[str, object]) -> None:
+    def finish(self, status: WorkStatus, message: str, counts: dict[str, Any]) -> None:
         """Enter the outcome of the processing; last of all."""
         self.databases.ledger.finish(
             self.job.key, status, message=message, counts=counts, program_ids=self.program_ids
         )
 
+    def fail_merge(self, error: Exception) -> None:
+        """Enter that merging again was stopped; the data collections' results stand as they are."""
+        self.finish(WorkStatus.FAILED, one_line(error), {})
+
+    def fail(self, error: Exception) -> None:
+        """Enter that the job was stopped, also at the data collections whose result is still due."""
+        message = one_line(error)
+        if not isinstance(error, IspybError):  # it would only fail again
+            for data_set in self.job.data_sets:
+                if data_set.collection and data_set.collection.data_collection_id not in self._concluded:
+                    last_image = data_set.collection.n_images or 1
+                    self._collection(data_set, ResultStatus.FAILED, message, last_image=last_image)
+        self.finish(WorkStatus.FAILED, message, {})
+
     @property
-    def _settings(self) -> dict[str, object]:
+    def _command_line(self) -> str:
+        return f"ssx process --group {self.job.group.group_id}" if self.job.group else ""
+
+    @property
+    def _settings(self) -> dict[str, Any]:
         return self.job.settings.model_dump(mode="json", exclude={"merging"})
+
+
+def processing_of(ledger: Ledger, group_id: int | None, folder: Path | None) -> Processing:
+    """The newest processing with a result of a group, or of the files processed into a folder.
+
+    Raises
+    ------
+    SettingsError
+        There is none.
+    """
+    processings = ledger.processings(data_collection_group_id=group_id)
+    if folder is not None:
+        processings = [processing for processing in processings if processing.folder == folder]
+    with_result = [processing for processing in processings if processing.status.has_result]
+    if not with_result:
+        what = folder or f"group {group_id}"
+        raise SettingsError(f"{what} has no result; see ssx status, run ssx process first")
+    return max(with_result, key=lambda processing: str(processing.ended))
+
+
+def record_unprocessable(group: DataCollectionGroup, message: str, databases: Databases) -> None:
+    """Enter, once for each message, that a group cannot be processed, and at its data collections why."""
+    collections = group.data_collections
+    key = content_key({"unprocessable": [c.data_collection_id for c in collections], "why": message})
+    if databases.ledger.processing(key) is not None:
+        return
+    databases.ledger.begin(
+        key,
+        folder=Path(),
+        settings={},
+        versions=versions(),
+        data_collection_group_id=group.group_id,
+        started_by=getpass.getuser(),
+    )
+    program_ids = [
+        databases.require_ispyb().record_collection_result(
+            CollectionResult(
+                key=key,
+                program=PROGRAM,
+                status=ResultStatus.FAILED,
+                message=message,
+                data_collection_id=collection.data_collection_id,
+                last_image=collection.n_images or 1,
+            )
+        )
+        for collection in collections
+    ]
+    databases.ledger.finish(key, WorkStatus.FAILED, message=message, program_ids=program_ids)
 
 
 def attachments(*paths: Path) -> tuple[Attachment, ...]:

@@ -49,6 +49,10 @@ class SiteSettings(BaseSettings):
     """Time from one look of the watcher into ISPyB to the next."""
     quiet_time_s: PositiveFloat = 10.0
     """Files that changed within this time are still being written."""
+    patience_s: PositiveFloat = 3600.0
+    """So long after a collection the watcher waits for its files before it calls it failed."""
+    group_attempts: PositiveInt = 3
+    """How often the watcher tries a group whose processing fails."""
     chunk_retries: int = Field(default=2, ge=0)
     """How often a chunk that failed is tried again."""
     chunk_retry_delay_s: float = Field(default=2.0, ge=0)

@@ -1,0 +1,306 @@
+"""The ``ssx`` command.
+
+What needs Prefect is imported inside the commands, after its environment is prepared; this also
+keeps ``ssx --help`` fast.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli_input import parse_cell, parse_result, parse_settings
+
+if TYPE_CHECKING:
+    from flows.settings import SiteSettings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Serial crystallography: from ISPyB's records, or from images, to merged intensities.",
+)
+ispyb_app = typer.Typer(no_args_is_help=True, help="ISPyB itself.")
+app.add_typer(ispyb_app, name="ispyb")
+
+Group = Annotated[int | None, typer.Option("--group", help="dataCollectionGroupId in ISPyB.")]
+Cell = Annotated[
+    str | None,
+    typer.Option("--cell", help="a,b,c,alpha,beta,gamma in Å and degrees.", metavar="A,B,C,AL,BE,GA"),
+]
+SpaceGroup = Annotated[str | None, typer.Option(help="Symbol or number, e.g. P43212 or 96.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="A setting that differs, e.g. spots.min_snr=4; may be repeated.", metavar="NAME=VALUE"
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(help="Chunks processed at the same time; by default one per core.", min=1)
+]
+Result = Annotated[
+    str, typer.Argument(help="Id of a group in ISPyB, or the folder of a result.", metavar="GROUP|FOLDER")
+]
+
+DEBUG = "SSX_DEBUG"
+
+
+@app.callback()
+def options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show Prefect's log, and errors with their traceback.")
+    ] = False,
+) -> None:
+    """Options of all commands."""
+    if debug:
+        os.environ[DEBUG] = "1"
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Everything of the demonstration goes here.")] = Path("demo"),
+    frames: Annotated[int, typer.Option(help="Frames to simulate.", min=10)] = 2000,
+    workers: Workers = None,
+) -> None:
+    """Simulate a chip, put it into an embedded ISPyB, let the watcher find and process it."""
+    from flows import demo as demonstration
+
+    where = demonstration.DemoFolder(folder.resolve())
+    where.use()
+    site = start(workers)
+    from ssx_processing.simulation.chip_settings import ChipSettings
+
+    chip = demonstration.make_demo(where, ChipSettings(n_frames=frames, n_workers=site.n_workers))
+    say(f"{'simulated before' if chip.reused else 'simulated'}: {frames} frames in {where.raw}")
+    from flows.console import print_demo
+    from flows.watch import run_watch
+
+    with unfinished_shown():
+        looks = run_watch(site)
+    print_demo(where, chip, looks)
+
+
+@app.command("watch")
+def watch_(
+    once: Annotated[
+        bool, typer.Option("--once", help="One look instead of one every poll interval.")
+    ] = False,
+    workers: Workers = None,
+) -> None:
+    """Find serial data collection groups in ISPyB and process those that are ready."""
+    site = start(workers)
+    from flows.console import print_looks
+    from flows.watch import run_watch, watch_for_ever
+
+    if not once:
+        watch_for_ever(site, print_looks)
+    with unfinished_shown():
+        print_looks(run_watch(site))
+
+
+@app.command("process")
+def process_(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Images: NXmx masters, CBF, whatever dxtbx reads.")
+    ] = None,
+    group: Group = None,
+    cell: Cell = None,
+    space_group: SpaceGroup = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; for files required.")] = None,
+    set_: Settings = None,
+    workers: Workers = None,
+) -> None:
+    """Process images, or a data collection group of ISPyB, now."""
+    site = start(workers)
+    from flows.console import print_outcome
+    from flows.job import ProcessRequest
+    from flows.process import run_process
+
+    request = ProcessRequest(
+        group_id=group,
+        files=tuple(path.absolute() for path in files or ()),
+        unit_cell=parse_cell(cell),
+        space_group=space_group,
+        settings=parse_settings(set_),
+        folder=out.absolute() if out else None,
+    )
+    with unfinished_shown():
+        print_outcome(run_process(request, site))
+
+
+@app.command("merge")
+def merge_(result: Result, set_: Settings = None) -> None:
+    """Merge again what is processed, with other merging settings; no image is read."""
+    start(None)
+    from flows.console import print_outcome
+    from flows.merge import MergeRequest, run_merge
+
+    group_id, folder = parse_result(result)
+    request = MergeRequest(group_id=group_id, folder=folder, settings=parse_settings(set_))
+    with unfinished_shown():
+        print_outcome(run_merge(request))
+
+
+@app.command()
+def status(
+    folder: Annotated[Path | None, typer.Argument(help="Results of files; by default the site's.")] = None,
+) -> None:
+    """List what was processed and how it ended."""
+    site = start(None)
+    from flows.console import print_processings
+    from flows.records import open_databases
+
+    with open_databases(site, folder) as databases:
+        print_processings(databases.ledger.processings())
+
+
+@app.command()
+def show(result: Result) -> None:
+    """Show a result: counts and statistics, settings, chunks."""
+    site = start(None)
+    from flows.console import print_chunks, print_outcome, print_provenance
+    from flows.outcome import read_outcome
+    from flows.records import open_databases, processing_of
+
+    group_id, folder = parse_result(result)
+    with open_databases(site, folder) as databases:
+        processing = processing_of(databases.ledger, group_id, folder)
+        print_outcome(read_outcome(processing.folder), now=False)
+        print_provenance(processing)
+        print_chunks(databases.ledger.chunks(processing.key))
+
+
+@app.command()
+def report(result: Result) -> None:
+    """Write the HTML report of a result again and say where it is."""
+    site = start(None)
+    from ssx_processing.pipeline.report import write_report
+
+    from flows.outcome import read_outcome
+    from flows.records import open_databases, processing_of
+
+    group_id, folder = parse_result(result)
+    with open_databases(site, folder) as databases:
+        outcome = read_outcome(processing_of(databases.ledger, group_id, folder).folder)
+    for page in outcome.reports:
+        say(str(write_report(page.parent, outcome.merge.folder)))
+
+
+@app.command()
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="Where the images and their truth go.")],
+    frames: Annotated[int, typer.Option(help="Frames to simulate.", min=1)] = 200,
+    hits: Annotated[float, typer.Option(help="Share of frames with a crystal.", min=0, max=1)] = 0.4,
+    seed: Annotated[int, typer.Option(help="Another seed is another chip.", min=0)] = 0,
+    name: Annotated[str, typer.Option(help="Start of the file names.")] = "chip",
+    workers: Workers = None,
+) -> None:
+    """Simulate still images with a known answer, as NXmx."""
+    site = start(workers)
+    from flows.demo import simulation_progress
+    from ssx_processing.simulation.chip import simulate_chip
+    from ssx_processing.simulation.chip_settings import ChipSettings
+
+    settings = ChipSettings(
+        name=name,
+        n_frames=frames,
+        n_files=min(2, frames),
+        hit_fraction=hits,
+        seed=seed,
+        n_workers=site.n_workers,
+    )
+    with simulation_progress(settings) as progress:
+        chip = simulate_chip(folder, settings, progress)
+    say(str(chip.master))
+    cell = ",".join(f"{value:g}" for value in chip.sample.unit_cell)
+    symmetry = chip.sample.space_group
+    say(f"process it: ssx process {chip.master} --cell {cell} --space-group {symmetry} --out DIR")
+
+
+@ispyb_app.command("check")
+def ispyb_check() -> None:
+    """Say what the configured ISPyB offers, lacks, and whether results can be written."""
+    site = start(None)
+    from flows.console import print_offers
+    from flows.records import open_databases
+    from ispyb_io.protocol import RejectedError
+
+    with open_databases(site) as databases:
+        offers = databases.require_ispyb().offers()
+    print_offers(offers)
+    if offers.problems:
+        raise RejectedError("; ".join(offers.problems))
+
+
+@app.command()
+def ui(
+    folder: Annotated[Path | None, typer.Option(help="Folder of a demonstration.")] = None,
+) -> None:
+    """Serve the Prefect UI of the runs made here, until interrupted."""
+    if folder is not None:
+        os.environ["SSX_DATA_HOME"] = str(folder.absolute())
+    start(None)
+    port = os.environ.setdefault("PREFECT_SERVER_API_PORT", "4200")
+    os.environ["PREFECT_SERVER_LOGGING_LEVEL"] = "WARNING"
+    say(f"http://127.0.0.1:{port}  (end with Ctrl-C)")
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
+    os.execv(sys.executable, command)  # noqa: S606
+
+
+def start(workers: int | None) -> "SiteSettings":
+    """Settings of the site; from here on Prefect may be imported."""
+    if workers is not None:
+        os.environ["SSX_N_WORKERS"] = str(workers)
+    from flows.prefect_environment import prepare
+    from flows.settings import SiteSettings
+
+    site = SiteSettings()
+    prepare(site.data_home / "prefect", quiet=DEBUG not in os.environ)
+    for name in ("ssx_processing", "ispyb_io", "flows"):
+        logging.getLogger(name).setLevel(logging.INFO)  # Prefect leaves the root logger at WARNING
+    return site
+
+
+@contextlib.contextmanager
+def unfinished_shown() -> Iterator[None]:
+    """Show what there is of a result that is not whole, before the error is."""
+    from flows.console import print_looks, print_outcome
+    from flows.outcome import PartialResultError
+    from flows.watch import UnfinishedGroupsError
+
+    try:
+        yield
+    except PartialResultError as error:
+        print_outcome(error.outcome)
+        raise
+    except UnfinishedGroupsError as error:
+        print_looks(error.looks)
+        raise
+
+
+def say(text: str) -> None:
+    """Print a line as it is: paths and commands are for copying."""
+    print(text)
+
+
+def main() -> None:
+    """Run the command; every error is one line on stderr and exit status 1."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit("ssx: interrupted; what is finished is kept, run the same command to go on")
+    except Exception as error:
+        if DEBUG in os.environ:
+            raise
+        from flows.messages import one_line
+
+        sys.exit(f"ssx: {one_line(error)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Tables that the ``ssx`` command prints."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.demo import DemoFolder, cc_to_truth
+from flows.display import result_rows
+from flows.outcome import Outcome, read_outcome
+from flows.watch import GroupLook, Verdict
+from ispyb_io.ledger_records import Chunk, Processing
+from ispyb_io.records import Offers
+from ssx_processing.simulation.chip import SimulatedChip
+
+
+def print_outcome(outcome: Outcome, extra: Iterable[tuple[str, str]] = (), *, now: bool = True) -> None:
+    """Print the table of a result, what it was made of and where its files are.
+
+    Parameters
+    ----------
+    extra
+        More rows, name and value.
+    now
+        The result was made just now: say what of it was there before.
+    """
+    console = Console()
+    table = Table(title=f"{outcome.name}: {outcome.status}", show_header=False)
+    for name, value in (*result_rows(outcome), *extra):
+        table.add_row(name, value)
+    console.print(table)
+    if now:
+        merge = "was there already" if outcome.merge.reused else "is new"
+        reused = (
+            f"{outcome.chunks_reused} of {outcome.chunks_done} chunks were there already, the merge {merge}"
+        )
+        print_lines(console, [reused, *(f"changed: {change}" for change in outcome.changes)])
+    print_lines(console, [f"missing: {line}" for line in outcome.merge.missing])
+    print_lines(console, [f"note: {line}" for line in outcome.merge.warnings])
+    places = [("MTZ", outcome.merge.folder / "merged.mtz"), *(("report", path) for path in outcome.reports)]
+    print_places(console, places)
+    if outcome.program_ids:
+        ids = ", ".join(map(str, outcome.program_ids))
+        print_lines(console, [f"ISPyB   AutoProcProgram {ids}"])
+
+
+def print_places(console: Console, places: Iterable[tuple[str, Path]]) -> None:
+    """Print names and paths, never broken: paths are for copying."""
+    print_lines(console, [f"{name:7s} {path}" for name, path in places])
+
+
+def print_lines(console: Console, lines: Iterable[str]) -> None:
+    """Print plain text as it is."""
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+
+
+def print_looks(looks: Sequence[GroupLook]) -> None:
+    """Print what the watcher thinks of each group."""
+    console = Console()
+    for look in looks:
+        print_lines(console, [f"group {look.group_id}: {look.verdict}; {look.detail}"])
+
+
+def print_processings(processings: Sequence[Processing]) -> None:
+    """Print the ledger's processings."""
+    table = Table("key", "group", "status", "began", "attempts", "message")
+    for p in processings:
+        group = "" if p.data_collection_group_id is None else str(p.data_collection_group_id)
+        table.add_row(p.key[:8], group, p.status, str(p.started or ""), str(p.attempts), Text(p.message))
+    Console().print(table)
+
+
+def print_provenance(processing: Processing) -> None:
+    """Print key, versions and settings of a processing."""
+    console = Console()
+    versions = ", ".join(f"{name} {version}" for name, version in processing.versions.items())
+    lines = [
+        f"key     {processing.key}, by {processing.started_by} at {processing.started}",
+        f"with    {versions}",
+    ]
+    for section, values in processing.settings.items():
+        if isinstance(values, dict):
+            lines += [f"        {section}.{name} = {value}" for name, value in values.items()]
+        else:
+            lines.append(f"        {section} = {values}")
+    print_lines(console, lines)
+
+
+def print_demo(demo: DemoFolder, chip: SimulatedChip, looks: Sequence[GroupLook]) -> None:
+    """Print the demonstration's results beside the simulated truth, and where to look further."""
+    print_looks(looks)
+    if all(look.verdict is Verdict.DONE for look in looks):
+        print_lines(Console(), ["all was done before: nothing is simulated, processed or recorded again"])
+    for look in looks:
+        if look.folder is None:
+            continue
+        outcome = read_outcome(look.folder)
+        cc, n = cc_to_truth(outcome.merge.folder / "merged.mtz", chip.truth)
+        rows = [("CC to the truth", f"{cc:.3f} ({n} reflections)")]
+        print_outcome(outcome, rows, now=look.verdict is Verdict.PROCESSED)
+    console = Console()
+    print_places(console, [("ISPyB", demo.ispyb), ("ledger", demo.ledger), ("truth", chip.truth)])
+    ssx = Path(sys.argv[0])
+    print_lines(console, [f"Prefect UI: {ssx} ui --folder {demo.path}"])
+
+
+def print_chunks(chunks: Sequence[Chunk]) -> None:
+    """Print the chunks of a processing; people count chunks and images from 1."""
+    table = Table("chunk", "images", "status", "tries", "hits", "indexed", "key", "message")
+    for c in chunks:
+        images = f"{c.start + 1}-{c.stop}"
+        hits, indexed = (str(c.counts.get(name, "")) for name in ("frame_hits", "frames_indexed"))
+        table.add_row(
+            str(c.index + 1), images, c.status, str(c.attempts), hits, indexed, c.key, Text(c.message)
+        )
+    Console().print(table)
+
+
+def print_offers(offers: Offers) -> None:
+    """Print what an ISPyB has and lacks."""
+    console = Console()
+    lines = [
+        f"{offers.dialect} {offers.server_version}",
+        f"tables:          {', '.join(offers.tables)}",
+        f"missing tables:  {', '.join(offers.missing_tables) or 'none'}",
+        f"missing columns: {', '.join(offers.missing_columns) or 'none'}",
+        f"experiment types: {', '.join(offers.experiment_types) if offers.experiment_types else 'any text'}",
+    ]
+    print_lines(console, lines)

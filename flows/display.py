@@ -1,0 +1,97 @@
+"""What people see while a flow runs and when it ends: terminal, Prefect's artifacts."""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self, cast
+from uuid import UUID
+
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from flows.data_set_run import DataSetRun
+from flows.outcome import Outcome
+from ssx_processing.models import FrameCounts
+from ssx_processing.pipeline.plan import Plan
+
+
+class ProgressDisplay:
+    """Bar on the terminal and progress artifact in Prefect, over all data sets of a job."""
+
+    def __init__(self, plans: Sequence[Plan]) -> None:
+        self._frames_total = sum(plan.frames_total for plan in plans)
+        self._frames_done = 0
+        self._frames_computed = 0
+        self._counts = FrameCounts()
+        self._started = time.monotonic()
+        artifact = create_progress_artifact(progress=0.0, description="frames processed")
+        self._artifact = cast(UUID, artifact)  # a coroutine only where it is called from async code
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(compact=True),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task("planning", total=self._frames_total, figures="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, what: str) -> None:
+        """Name what is being done."""
+        self._bar.update(self._task, description=what)
+
+    def show(self, run: DataSetRun, place: int) -> None:
+        """Take in a chunk that is done or has failed."""
+        frames = run.chunk_jobs[place].frames.n_frames
+        self._frames_done += frames
+        summary = run.summaries.get(place)
+        if summary is not None:
+            self._counts += summary.counts
+            self._frames_computed += 0 if summary.reused else frames
+        self._bar.update(self._task, completed=self._frames_done, figures=self._figures())
+        update_progress_artifact(self._artifact, progress=100 * self._frames_done / self._frames_total)
+
+    def _figures(self) -> str:
+        rate = self._frames_computed / (time.monotonic() - self._started)
+        return f"frames  {rate:.0f}/s  {self._counts.frame_hits} hits  {self._counts.frames_indexed} indexed"
+
+
+def result_rows(outcome: Outcome) -> list[tuple[str, str]]:
+    """Names and values of the table that ends a run."""
+    counts, merge, overall = outcome.counts, outcome.merge, outcome.merge.overall
+    return [
+        ("frames_total", f"{counts.frames_total}"),
+        ("frame_hits", f"{counts.frame_hits} ({counts.hit_rate:.1%})"),
+        ("frames_indexed", f"{counts.frames_indexed} ({counts.indexing_rate:.1%} of hits)"),
+        ("lattices_indexed", f"{counts.lattices_indexed}"),
+        ("lattices_merged", f"{merge.lattices_merged}"),
+        ("space group", merge.space_group),
+        ("unit cell", "  ".join(f"{value:.2f}" for value in merge.unit_cell)),
+        ("resolution", f"{overall.d_max:.2f} - {overall.d_min:.2f} Å"),
+        ("completeness", f"{overall.completeness:.3f}"),
+        ("multiplicity", f"{overall.multiplicity:.1f}"),
+        ("CC1/2", f"{overall.cc_half:.3f}"),
+        ("Rsplit", f"{overall.r_split:.3f}"),
+    ]
+
+
+def publish_summary(outcome: Outcome) -> None:
+    """Prefect artifact: the table, what is missing, where the files are."""
+    missing = "\n".join(f"- {line}" for line in outcome.merge.missing)
+    rows = "\n".join(f"| {name} | {value} |" for name, value in result_rows(outcome))
+    files = "\n".join(f"- `{path}`" for path in (outcome.merge.folder / "merged.mtz", *outcome.reports))
+    text = f"# {outcome.name}: {outcome.status}\n\n{outcome.message}\n\n"
+    if missing:
+        text += f"## Not in the result\n\n{missing}\n\n"
+    text += f"| | |\n|---|---|\n{rows}\n\n## Files\n\n{files}\n"
+    create_markdown_artifact(text, key="summary", description=outcome.message)

@@ -1,0 +1,136 @@
+"""The ``merge`` flow: merge again what is processed, with other settings; no image is read."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from flows.data_set_run import DataSetRun, read_run
+from flows.folder_lock import exclusive
+from flows.job import Job, collection_folder, merged_mappings
+from flows.outcome import Outcome
+from flows.process import conclude, final_state, result_of
+from flows.records import Databases, JobRecords, open_databases, processing_of
+from flows.settings import SiteSettings
+from ispyb_io.ledger_records import Processing, WorkStatus
+from ssx_processing.errors import SettingsError
+from ssx_processing.settings import ProcessingSettings
+
+
+class MergeRequest(BaseModel):
+    """Parameters of the ``merge`` flow; either a group or the folder of a result."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    group_id: int | None = None
+    """dataCollectionGroupId in ISPyB."""
+    folder: Path | None = None
+    """Folder of images processed without ISPyB."""
+    settings: dict[str, Any] = {}
+    """Settings that differ from the last result's, e.g. {"merging": {"d_min": 1.8}}."""
+
+    @property
+    def title(self) -> str:
+        """Name of the flow run."""
+        return f"group {self.group_id}" if self.folder is None else self.folder.name
+
+    @model_validator(mode="after")
+    def _folder_or_group(self) -> Self:
+        if (self.group_id is None) == (self.folder is None):
+            raise ValueError("give either a group or the folder of a result")
+        return self
+
+
+@flow(name="merge", flow_run_name="{request.title}", persist_result=False)
+def merge(request: MergeRequest) -> State[Outcome]:
+    """Merge the chunks of the last processing of a group or folder with other settings."""
+    site = SiteSettings()
+    with open_databases(site, request.folder) as databases:
+        last = processing_of(databases.ledger, request.group_id, request.folder)
+        settings = changed_settings(last, request.settings)
+        with exclusive(last.folder):
+            job, runs = processed_before(last, settings, databases)
+            outcome = merge_again(job, runs, JobRecords(databases, job), last)
+    return final_state(outcome)
+
+
+def run_merge(request: MergeRequest) -> Outcome:
+    """Run the flow; raises what stopped it."""
+    return result_of(merge(request, return_state=True))
+
+
+def changed_settings(last: Processing, overrides: Mapping[str, Any]) -> ProcessingSettings:
+    """The last settings with those of the merge changed.
+
+    Raises
+    ------
+    SettingsError
+        Others are changed, which need the images.
+    """
+    others = [name for name in overrides if name != "merging"]
+    if others:
+        raise SettingsError(
+            f"a merge can change merging.* only, not {others[0]}; for that run ssx process again"
+        )
+    return ProcessingSettings.model_validate(merged_mappings(last.settings, overrides))
+
+
+def processed_before(
+    last: Processing, settings: ProcessingSettings, databases: Databases
+) -> tuple[Job, list[DataSetRun]]:
+    """The job of a processing and its chunks as they lie there."""
+    group_id, folder = last.data_collection_group_id, last.folder
+    group = databases.require_ispyb().group(group_id) if group_id is not None else None
+    places = (
+        [(collection_folder(folder, collection), collection) for collection in group.data_collections]
+        if group
+        else [(folder, None)]
+    )
+    runs: list[DataSetRun] = []
+    for place, collection in places:
+        runs.append(read_run(place, collection, sum(len(run.chunk_jobs) for run in runs)))
+    data_sets = tuple(run.data_set for run in runs)
+    name = f"group {group_id}" if group else data_sets[0].name
+    return Job(name, data_sets, settings, folder, group), runs
+
+
+def merge_again(job: Job, runs: list[DataSetRun], records: JobRecords, last: Processing) -> Outcome:
+    """Merge and record; chunks that are missing keep the reason that the ledger has."""
+    reasons = {chunk.index: chunk.message for chunk in records.databases.ledger.chunks(last.key)}
+    records.begin()
+    try:
+        for run in runs:
+            for place in range(len(run.chunk_jobs)):
+                if place in run.failures:
+                    run.failures[place] = reasons.get(run.first_chunk + place) or run.failures[place]
+                    status = WorkStatus.FAILED
+                else:
+                    status = WorkStatus.SUCCESS
+                records.chunk(run, place, status, message=run.failures.get(place, ""))
+        changes = tuple(differences(last.settings, job.settings.model_dump(mode="json")))
+        outcome = conclude(job, runs, records, changes)
+    except Exception as error:
+        records.fail_merge(error)
+        raise
+    records.finish(outcome.status, outcome.message, asdict(outcome.counts))
+    return outcome
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Settings that differ, as ``name: old -> new``.
+
+    Examples
+    --------
+    >>> list(differences({"merging": {"d_min": None, "min_cc": 0}}, {"merging": {"d_min": 1.8, "min_cc": 0}}))
+    ['merging.d_min: None -> 1.8']
+    """
+    for name in {**old, **new}:
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            yield f"{prefix}{name}: {before} -> {after}"

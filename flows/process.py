@@ -1,0 +1,177 @@
+"""The ``process`` flow: plan, calibrate, chunks in parallel, merge, record, report. Read this first.
+
+Works for images named by a user and for a data collection group of ISPyB; what is told to ledger
+and ISPyB is in ``records.py``. A chunk that fails is retried, then recorded as failed; the merge
+goes on with the others, and the flow ends as failed ("Partial") though there is a result.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict
+from functools import reduce
+from operator import add
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture, as_completed
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.data_set_run import DataSetRun, chunk_jobs, progress_line, write_plan
+from flows.display import ProgressDisplay, publish_summary
+from flows.executor import worker_processes
+from flows.folder_lock import exclusive
+from flows.job import Job, ProcessRequest, job_of_files, job_of_group
+from flows.messages import one_line
+from flows.outcome import Outcome, PartialResultError, write_outcome
+from flows.records import Databases, JobRecords, open_databases
+from flows.settings import SiteSettings
+from flows.tasks import calibrate_task, chunk_task, merge_task, plan_task, report_task
+from ispyb_io.ledger_records import WorkStatus
+from ispyb_io.results import ResultStatus
+from ssx_processing.errors import ChunkError, MergeError
+from ssx_processing.models import FrameCounts
+
+
+@flow(name="process", flow_run_name="{request.title}", persist_result=False)
+def process(request: ProcessRequest) -> State[Outcome]:
+    """Process images, or a data collection group of ISPyB, and record what comes of it."""
+    site = SiteSettings()
+    with open_databases(site, request.folder if request.files else None) as databases:
+        job = find_job(request, site, databases)
+        with exclusive(job.folder):
+            outcome = run_job(job, site, JobRecords(databases, job))
+    return final_state(outcome)
+
+
+def run_process(request: ProcessRequest, site: SiteSettings) -> Outcome:
+    """Run the flow, with as many tasks at a time as keep the site's workers busy.
+
+    Raises
+    ------
+    PartialResultError
+        There is a result, but chunks are missing.
+    Exception
+        Whatever stopped the flow.
+    """
+    runner = ThreadPoolTaskRunner(max_workers=site.n_workers + 1)
+    sized = process.with_options(task_runner=runner)  # pyright: ignore[reportArgumentType]  # invariant
+    return result_of(sized(request, return_state=True))
+
+
+def final_state(outcome: Outcome) -> State[Outcome]:
+    """Green only if every chunk is in the result."""
+    publish_summary(outcome)
+    if outcome.status is WorkStatus.SUCCESS:
+        return Completed(message=outcome.message, data=outcome)
+    error = PartialResultError(outcome)
+    return Failed(name="Partial", message=str(error), data=error)
+
+
+def result_of(state: State[Any]) -> Any:
+    """What a flow run returned; raises what stopped it."""
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def find_job(request: ProcessRequest, site: SiteSettings, databases: Databases) -> Job:
+    """The job that a request asks for."""
+    if request.group_id is None:
+        return job_of_files(request, site)
+    return job_of_group(request, databases.require_ispyb().group(request.group_id), site)
+
+
+def run_job(job: Job, site: SiteSettings, records: JobRecords) -> Outcome:
+    """All steps of a job; whatever stops it is recorded before it is raised."""
+    records.begin()
+    try:
+        runs = process_data_sets(job, site, records)
+        outcome = conclude(job, runs, records)
+    except Exception as error:
+        records.fail(error)
+        raise
+    records.finish(outcome.status, outcome.message, asdict(outcome.counts))
+    return outcome
+
+
+def process_data_sets(job: Job, site: SiteSettings, records: JobRecords) -> list[DataSetRun]:
+    """Process one data set after the other, the chunks of each in parallel."""
+    runs: list[DataSetRun] = []
+    plans = [plan_task(data_set, job.settings) for data_set in job.data_sets]
+    with worker_processes(site.n_workers) as executor, ProgressDisplay(plans) as display:
+        for data_set, plan in zip(job.data_sets, plans, strict=True):
+            display.say(f"calibrating {data_set.name}")
+            calibration = calibrate_task(plan, job.settings, data_set.folder)
+            jobs = chunk_jobs(plan, job.settings, calibration.folder, data_set.folder)
+            run = DataSetRun(data_set, plan, jobs, sum(len(r.chunk_jobs) for r in runs))
+            runs.append(run)
+            write_plan(run)
+            display.say(data_set.name)
+            process_chunks(run, site, executor, records, display)
+    return runs
+
+
+def process_chunks(
+    run: DataSetRun, site: SiteSettings, executor: Executor, records: JobRecords, display: ProgressDisplay
+) -> None:
+    """One Prefect task per chunk; ledger and ISPyB hear of each as it arrives."""
+    task = chunk_task.with_options(retries=site.chunk_retries, retry_delay_seconds=site.chunk_retry_delay_s)
+    records.collection(run, ResultStatus.RUNNING)
+    futures: dict[PrefectFuture, int] = {}
+    for place, chunk_job in enumerate(run.chunk_jobs):
+        records.chunk(run, place, WorkStatus.RUNNING)
+        futures[task.submit(chunk_job, executor)] = place
+    for future in as_completed(list(futures)):
+        place, result = futures[future], future.result(raise_on_failure=False)
+        if isinstance(result, BaseException):
+            run.failures[place] = one_line(result)
+            records.chunk(
+                run, place, WorkStatus.FAILED, attempts=site.chunk_retries + 1, message=one_line(result)
+            )
+        else:
+            summary, attempts = result
+            run.add(place, summary)
+            records.chunk(run, place, WorkStatus.SUCCESS, attempts=attempts)
+        display.show(run, place)
+        run.write_page_files()
+        records.collection(run, ResultStatus.RUNNING)
+    records.collection(run, ResultStatus.FAILED if run.failures else ResultStatus.SUCCESS)
+
+
+def conclude(
+    job: Job, runs: Sequence[DataSetRun], records: JobRecords, changes: tuple[str, ...] = ()
+) -> Outcome:
+    """Merge what there is, report, tell ISPyB."""
+    chunks = [summary for run in runs for _, summary in sorted(run.summaries.items())]
+    missing = tuple(line for run in runs for line in run.missing)
+    if not chunks:
+        raise ChunkError(f"{job.name}: none of {len(missing)} chunks could be processed; {missing[0]}")
+    expected = len(chunks) + len(missing)
+    try:
+        merge = merge_task(chunks, job, expected, missing, runs[0].plan.wavelength)
+    except MergeError:
+        for run in runs:  # what was found on the frames is worth a look all the same
+            report_task(run.data_set.folder, None)
+        raise
+    reports = tuple(report_task(run.data_set.folder, merge.folder) for run in runs)
+    records.merged(runs, merge, reports[0])
+    counts = reduce(add, (run.counts for run in runs), FrameCounts())
+    outcome = Outcome(
+        name=job.name,
+        folder=job.folder,
+        status=WorkStatus.PARTIAL if missing else WorkStatus.SUCCESS,
+        message=progress_line(counts, len(chunks), expected, missing),
+        counts=counts,
+        chunks_expected=expected,
+        chunks_done=len(chunks),
+        chunks_reused=sum(chunk.reused for chunk in chunks),
+        merge=merge,
+        reports=reports,
+        program_ids=tuple(sorted(records.program_ids)),
+        changes=changes,
+    )
+    write_outcome(outcome)
+    return outcome

@@ -1,0 +1,68 @@
+"""The steps of the flows as Prefect tasks: thin, no decisions, nothing cached by Prefect.
+
+What is done is found again by the content keys of our own folders.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import task_run
+from ssx_processing.pipeline.report import write_report
+
+from flows.job import DataSet, Job
+from ssx_processing.models import ChunkSummary, MergeSummary
+from ssx_processing.pipeline.calibrate import Calibration, calibrate
+from ssx_processing.pipeline.merge import merge_chunks
+from ssx_processing.pipeline.plan import Plan, make_plan
+from ssx_processing.pipeline.process_chunk import ChunkJob, process_chunk
+from ssx_processing.settings import ProcessingSettings
+
+
+@task(name="plan", task_run_name="plan {data_set.name}", cache_policy=NO_CACHE, persist_result=False)
+def plan_task(data_set: DataSet, settings: ProcessingSettings) -> Plan:
+    """Look at the files and cut their frames into chunks."""
+    return make_plan(data_set.paths, settings)
+
+
+@task(name="calibrate", cache_policy=NO_CACHE, persist_result=False)
+def calibrate_task(plan: Plan, settings: ProcessingSettings, folder: Path) -> Calibration:
+    """Learn from some frames what all are processed with."""
+    return calibrate(plan, settings, folder)
+
+
+@task(
+    name="chunk",
+    task_run_name="frames {chunk_job.frames.start}-{chunk_job.frames.stop}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def chunk_task(chunk_job: ChunkJob, executor: Executor) -> tuple[ChunkSummary, int]:
+    """Wait until the executor has processed a chunk; returns its summary and how many tries it took.
+
+    Retried because a disk that was away for a moment, or a worker that was killed, comes back.
+    """
+    return executor.submit(process_chunk, chunk_job).result(), task_run.run_count
+
+
+@task(name="merge", cache_policy=NO_CACHE, persist_result=False)
+def merge_task(
+    chunks: Sequence[ChunkSummary], job: Job, expected: int, missing: Sequence[str], wavelength: float
+) -> MergeSummary:
+    """Merge the observations of all chunks there are."""
+    return merge_chunks(
+        [chunk.folder for chunk in chunks],
+        job.settings,
+        job.folder,
+        chunks_expected=expected,
+        missing=missing,
+        wavelength=wavelength,
+    )
+
+
+@task(name="report", cache_policy=NO_CACHE, persist_result=False)
+def report_task(run_folder: Path, merge_folder: Path | None) -> Path:
+    """Write the page for people."""
+    return write_report(run_folder, merge_folder)
