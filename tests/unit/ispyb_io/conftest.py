@@ -8,11 +8,12 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pymysql
 import pytest
-from sqlalchemy import URL, Engine, text
+from sqlalchemy import URL, Engine, insert
 
 from ispyb_io.beamline import CollectedChip, CollectedIds, write_collected_chip
 from ispyb_io.embedded import COMPONENT_TYPES, EVENT_TYPES, create_embedded_ispyb, create_ispyb_tables
@@ -20,6 +21,7 @@ from ispyb_io.engines import open_engine
 from ispyb_io.ledger import Ledger
 from ispyb_io.orm_client import OrmClient
 from ispyb_io.records import Event, EventChain, SsxDetails
+from ispyb_io.tables import Base, ComponentType, EventType, table
 
 ESRF_SCHEMA = Path(__file__).parents[2] / "data" / "esrf_schema" / "ispyb_models_1.1.0.sql"
 START = datetime.datetime(2026, 11, 21, 9, 0, 0)
@@ -77,16 +79,39 @@ def _wait_until_it_answers(socket: Path, process: "subprocess.Popen[bytes]", log
     pymysql.connect(unix_socket=str(socket), user="root").close()
 
 
-@pytest.fixture
-def mariadb_url(mariadb_socket: Path) -> Iterator[URL]:
-    """Address of an empty database."""
+@contextmanager
+def new_database(socket: Path) -> Iterator[Engine]:
+    """An empty database, dropped at the end."""
     name = f"ispyb_{uuid.uuid4().hex[:8]}"
-    connection = pymysql.connect(unix_socket=str(mariadb_socket), user="root")
+    connection = pymysql.connect(unix_socket=str(socket), user="root")
     with connection, connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
-        query = {"unix_socket": str(mariadb_socket)}
-        yield URL.create("mysql+pymysql", username="root", database=name, query=query)
+        query = {"unix_socket": str(socket)}
+        engine = open_engine(URL.create("mysql+pymysql", username="root", database=name, query=query))
+        yield engine
+        engine.dispose()
         cursor.execute(f"DROP DATABASE {name}")
+
+
+def make_tables(engine: Engine, statements: list[str]) -> None:
+    """Run the statements, whatever their order, and fill the tables that hold words."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("SET FOREIGN_KEY_CHECKS = 0")
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+        connection.exec_driver_sql("SET FOREIGN_KEY_CHECKS = 1")
+        for model, words in ((EventType, EVENT_TYPES), (ComponentType, COMPONENT_TYPES)):
+            connection.execute(insert(table(model)), [{"name": word} for word in words])
+
+
+@pytest.fixture(scope="session")
+def our_statements(mariadb_socket: Path) -> list[str]:
+    """What create_all made on MariaDB, as statements: these run twice as fast."""
+    with new_database(mariadb_socket) as engine:
+        create_ispyb_tables(engine)
+        with engine.connect() as connection:
+            shown = [connection.exec_driver_sql(f"SHOW CREATE TABLE {name}") for name in Base.metadata.tables]
+            return [result.one()[1] for result in shown]
 
 
 @pytest.fixture
@@ -97,26 +122,19 @@ def sqlite_ispyb(tmp_path: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def mariadb_ispyb(mariadb_url: URL) -> Iterator[Engine]:
-    engine = open_engine(mariadb_url)
-    create_ispyb_tables(engine)
-    yield engine
-    engine.dispose()
+def mariadb_ispyb(mariadb_socket: Path, our_statements: list[str]) -> Iterator[Engine]:
+    """MariaDB with the tables as we make them."""
+    with new_database(mariadb_socket) as engine:
+        make_tables(engine, our_statements)
+        yield engine
 
 
 @pytest.fixture
-def esrf_ispyb(mariadb_url: URL) -> Iterator[Engine]:
+def esrf_ispyb(mariadb_socket: Path) -> Iterator[Engine]:
     """MariaDB with the tables as ispyb-models 1.1.0 makes them."""
-    engine = open_engine(mariadb_url)
-    statements = [s for s in ESRF_SCHEMA.read_text().split(";\n") if s.strip()]
-    with engine.begin() as connection:
-        for statement in statements:
-            connection.exec_driver_sql(statement)
-        for table, words in (("EventType", EVENT_TYPES), ("ComponentType", COMPONENT_TYPES)):
-            for word in words:
-                connection.execute(text(f"INSERT INTO {table} (name) VALUES (:word)"), {"word": word})  # noqa: S608
-    yield engine
-    engine.dispose()
+    with new_database(mariadb_socket) as engine:
+        make_tables(engine, [s for s in ESRF_SCHEMA.read_text().split(";\n") if s.strip()])
+        yield engine
 
 
 @pytest.fixture(params=["sqlite_ispyb", "mariadb_ispyb", "esrf_ispyb"])

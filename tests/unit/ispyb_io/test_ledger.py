@@ -11,7 +11,7 @@ from sqlalchemy import Engine, create_engine, insert, text
 from sqlalchemy.exc import IntegrityError
 
 from ispyb_io.engines import open_engine
-from ispyb_io.ledger import Ledger, ledger_sql
+from ispyb_io.ledger import Ledger
 from ispyb_io.ledger_records import Chunk, GroupKind, Member, WorkStatus
 from ispyb_io.ledger_tables import (
     LedgerBase,
@@ -19,6 +19,7 @@ from ispyb_io.ledger_tables import (
     SsxProcessing,
     SsxProcessingGroup,
     SsxProcessingGroupMember,
+    ledger_sql,
 )
 from ispyb_io.protocol import NotFoundError, RejectedError
 from ispyb_io.tables import table
@@ -80,6 +81,18 @@ def test_a_member_is_excluded_with_its_reason(ledger: Ledger):
     assert ledger.members(group_id) == [
         Member(data_collection_id=1),
         Member(data_collection_id=2, included=False, reason="dried out"),
+    ]
+
+
+def test_members_that_are_found_again_do_not_undo_an_exclusion(ledger: Ledger):
+    group_id = ledger.ensure_group("mx1", "chip").group_id
+    excluded = Member(data_collection_id=2, included=False, reason="dried out")
+    ledger.set_member(group_id, excluded)
+    ledger.add_members(group_id, [3, 2, 1])
+    assert ledger.members(group_id) == [
+        Member(data_collection_id=1),
+        excluded,
+        Member(data_collection_id=3),
     ]
 
 

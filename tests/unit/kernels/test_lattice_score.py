@@ -32,7 +32,7 @@ def test_inverse_agrees_with_lapack(rng):
 def test_spots_on_lattice_points_score_one_each():
     hkl = np.array([[1.0, 2.0, 3.0], [-4.0, 0.0, 2.0]])
     assert match_score(hkl, np.eye(3)) == pytest.approx(2.0)
-    np.testing.assert_allclose(index_distance(hkl + [0.0, 0.1, -0.2], np.eye(3)), [0.2, 0.2])
+    np.testing.assert_allclose(index_distance(hkl + np.array([0.0, 0.1, -0.2]), np.eye(3)), [0.2, 0.2])
 
 
 def test_random_spots_match_as_often_as_assumed(rng):

@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -32,20 +31,6 @@ json.dump({
 def opened(file: h5py.File, name: str) -> Any:
     """A data set; h5py's annotations allow groups too."""
     return file[name]
-
-
-@pytest.fixture(scope="module")
-def dxtbx_python() -> str:
-    """A Python that has dxtbx; skips outside CI where there is none."""
-    python = os.environ.get("SSX_DXTBX_PYTHON", "/usr/bin/python3")
-    try:
-        subprocess.run([python, "-c", "import dxtbx"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        message = f"{python} has no dxtbx; install python3-dials or set SSX_DXTBX_PYTHON"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return python
 
 
 def test_virtual_data_set_joins_the_data_files(chip: SimulatedChip):
