@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, Select, func, select
-from sqlalchemy.dialects import mysql, sqlite
-from sqlalchemy.schema import CreateTable
 
 from ispyb_io import ledger_tables
 from ispyb_io.ledger_records import (
@@ -34,13 +32,6 @@ MEMBER = table(ledger_tables.SsxProcessingGroupMember)
 PROCESSING = table(ledger_tables.SsxProcessing)
 CHUNK = table(ledger_tables.SsxChunk)
 UNFINISHED = (WorkStatus.PLANNED, WorkStatus.RUNNING)
-
-
-def ledger_sql(dialect: str = "mysql") -> str:
-    """Return the statements that make the ledger's tables, for the owner of an ISPyB database."""
-    compiler = {"mysql": mysql.dialect, "sqlite": sqlite.dialect}[dialect]()
-    ordered = ledger_tables.LedgerBase.metadata.sorted_tables
-    return "\n".join(f"{str(CreateTable(t).compile(dialect=compiler)).strip()};\n" for t in ordered)
 
 
 class Ledger:
@@ -110,17 +101,29 @@ class Ledger:
     def set_member(self, group_id: int, member: Member, *, changed_by: str = "") -> None:
         """Put a data collection into a group, or keep it out of it with a reason."""
         with writing(self._engine, f"group {group_id}") as connection:
-            self._require(
-                connection, select(GROUP).where(GROUP.c.ssxProcessingGroupId == group_id), "group", group_id
-            )
-            key = {"ssxProcessingGroupId": group_id, "dataCollectionId": member.data_collection_id}
-            values = {
-                "included": member.included,
-                "reason": member.reason,
-                "changedBy": changed_by[:45],
-                "changedAt": self._now(),
-            }
-            put(connection, MEMBER, key, values)
+            self._put_member(connection, group_id, member, changed_by)
+
+    def add_members(
+        self, group_id: int, data_collection_ids: Collection[int], *, changed_by: str = ""
+    ) -> None:
+        """Put data collections into a group; those already there, or kept out of it, stay as they are."""
+        with writing(self._engine, f"group {group_id}") as connection:
+            query = select(MEMBER.c.dataCollectionId).where(MEMBER.c.ssxProcessingGroupId == group_id)
+            known = set(connection.execute(query).scalars())
+            for id_ in sorted(set(data_collection_ids) - known):
+                self._put_member(connection, group_id, Member(data_collection_id=id_), changed_by)
+
+    def _put_member(self, connection: Connection, group_id: int, member: Member, changed_by: str) -> None:
+        query = select(GROUP).where(GROUP.c.ssxProcessingGroupId == group_id)
+        _require(connection, query, "group", group_id)
+        key = {"ssxProcessingGroupId": group_id, "dataCollectionId": member.data_collection_id}
+        values = {
+            "included": member.included,
+            "reason": member.reason,
+            "changedBy": changed_by[:45],
+            "changedAt": self._now(),
+        }
+        put(connection, MEMBER, key, values)
 
     def members(self, group_id: int) -> list[Member]:
         """List the members of a group, those kept out too."""
@@ -193,7 +196,7 @@ class Ledger:
         if status in UNFINISHED:
             raise RejectedError(f"{status} is no outcome; expected success, partial or failed")
         with writing(self._engine, f"processing {key}") as connection:
-            before = self._require(connection, _by_key(key), "processing", key)
+            before = _require(connection, _by_key(key), "processing", key)
             values = {
                 "status": status.value,
                 "ended": self._now(),
@@ -254,7 +257,7 @@ class Ledger:
         if chunk.status is WorkStatus.PARTIAL:
             raise RejectedError(f"chunk {chunk.index}: a chunk is whole or failed, never partial")
         with writing(self._engine, f"processing {processing_key}") as connection:
-            processing = self._require(connection, _by_key(processing_key), "processing", processing_key)
+            processing = _require(connection, _by_key(processing_key), "processing", processing_key)
             key = {"ssxProcessingId": processing.ssxProcessingId, "chunkIndex": chunk.index}
             where = [CHUNK.c[name] == value for name, value in key.items()]
             before = connection.execute(select(CHUNK.c.chunkKey, CHUNK.c.status).where(*where)).first()
@@ -287,11 +290,12 @@ class Ledger:
     def _now(self) -> datetime.datetime:
         return self._clock().replace(microsecond=0)
 
-    def _require(self, connection: Connection, query: Select[Any], what: str, which: object) -> Row[Any]:
-        row = connection.execute(query).first()
-        if row is None:
-            raise NotFoundError(f"there is no {what} {which} in the ledger; begin it first")
-        return row
+
+def _require(connection: Connection, query: Select[Any], what: str, which: object) -> Row[Any]:
+    row = connection.execute(query).first()
+    if row is None:
+        raise NotFoundError(f"there is no {what} {which} in the ledger; begin it first")
+    return row
 
 
 def _by_key(key: str) -> Select[Any]:

@@ -9,8 +9,9 @@ import datetime
 from typing import Annotated, Any
 
 from sqlalchemy import JSON, DateTime, Float, Integer, String, Text, UniqueConstraint
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.schema import CreateTable
 
 from ispyb_io.tables import Key, Text45, Text255, reference
 
@@ -104,3 +105,10 @@ class SsxChunk(LedgerBase):
     folder: Mapped[str] = mapped_column(Text)
     counts: Mapped[dict[str, Any]]
     changedAt: Mapped[datetime.datetime]
+
+
+def ledger_sql(dialect: str = "mysql") -> str:
+    """Return the statements that make the ledger's tables, for the owner of an ISPyB database."""
+    compiler = {"mysql": mysql.dialect, "sqlite": sqlite.dialect}[dialect]()
+    ordered = LedgerBase.metadata.sorted_tables
+    return "\n".join(f"{str(CreateTable(t).compile(dialect=compiler)).strip()};\n" for t in ordered)
