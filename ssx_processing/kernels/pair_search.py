@@ -18,6 +18,10 @@ DIRECTION_ERROR = 0.0008
 """1/Å: excitation error, which at low resolution acts on a spot's direction and never on its length."""
 MAX_TRIALS = 6000
 """Orientations scored per frame at most, which bounds the time of a hard frame."""
+RANDOM_SCORE, RANDOM_SPREAD = 0.062, 0.178
+"""Mean and standard deviation of one random spot's match score: a ball of radius 1/3 in the unit cube."""
+DECISIVE_SIGMAS, DECISIVE_FRACTION = 12.0, 0.35
+"""A score so far beyond chance, and so large a part of the spots, ends the search."""
 
 
 @njit(cache=True, nogil=True)
@@ -101,9 +105,13 @@ def pair_search(
     for i in range(seeds.shape[0]):
         s = q[seeds[i]]
         norm[i] = math.sqrt(s[0] ** 2 + s[1] ** 2 + s[2] ** 2)
+    n = q.shape[0]
+    decisive = max(RANDOM_SCORE * n + DECISIVE_SIGMAS * RANDOM_SPREAD * math.sqrt(n), DECISIVE_FRACTION * n)
     trials = 0
     for j in range(1, seeds.shape[0]):
         for i in range(j):
+            if np.max(best_score) > decisive:
+                return trials
             q1, q2 = q[seeds[i]], q[seeds[j]]
             cosine = (q1[0] * q2[0] + q1[1] * q2[1] + q1[2] * q2[2]) / (norm[i] * norm[j])
             if abs(cosine) > MAX_COSINE:

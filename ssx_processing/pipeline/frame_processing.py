@@ -150,8 +150,8 @@ class FrameProcessor:
             unassigned[lattice.spot_index] = number
         q_length = np.linalg.norm(self.scattering_vectors(spots), axis=1)
         limits = tuple(resolution_limit(q_length[lattice.spot_index]) for lattice in lattices)
-        predictions = tuple(self._predict(lattice, q_length) for lattice in lattices)
-        integrated = self._integrate(image, predictions)
+        predictions = tuple(self.predict(lattice, q_length) for lattice in lattices)
+        integrated = self.integrate(image, predictions)
         return FrameResult(
             FrameStatus.INTEGRATED, spots, unassigned, tuple(lattices), limits, predictions, integrated
         )
@@ -231,7 +231,14 @@ class FrameProcessor:
             [spots.x_px[mine] - fit[:, 0], spots.y_px[mine] - fit[:, 1], np.linalg.norm(q, axis=1), fit[:, 3]]
         )
 
-    def _predict(self, lattice: Lattice, q_length: NDArray[np.float64]) -> NDArray[np.float64]:
+    def predict(self, lattice: Lattice, q_length: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Reflections of a lattice in diffracting condition, columns as `prediction.COLUMNS`.
+
+        Parameters
+        ----------
+        q_length : (n,) array
+            |q| of all spots of the frame, 1/Å.
+        """
         s = self.settings.integration
         typical = float(np.median(q_length[lattice.spot_index]))
         expected = float(np.hypot(self.rocking.constant, self.rocking.per_q * typical))
@@ -252,7 +259,7 @@ class FrameProcessor:
             self.sensor,
         )
 
-    def _integrate(
+    def integrate(
         self, image: np.ndarray, predictions: tuple[NDArray[np.float64], ...]
     ) -> tuple[NDArray[np.float64], ...]:
         """Integrate all lattices together, so that each sees where the others' reflections lie."""
