@@ -76,7 +76,7 @@ def merge_chunks(
         summary,
         _tables(data, merged),
         wavelength=wavelength,
-        details=_details(merged),
+        details=_details(merged, settings.merging),
         history=_history(summary),
     )
     logger.info("merged %d lattices from %d chunks into %s", summary.lattices_merged, len(folders), folder)
@@ -193,9 +193,10 @@ def _warnings(merged: Merged, overall: ShellStatistics) -> list[str]:
     return found
 
 
-def _details(merged: Merged) -> dict[str, Any]:
+def _details(merged: Merged, merging: MergingSettings) -> dict[str, Any]:
     model = merged.scaling.error_model
     return {
+        "merging": merging.model_dump(mode="json"),
         "scaling_cycles": merged.scaling.n_cycles,
         "scaling_converged": merged.scaling.converged,
         "error_model": {"noise_factor": model.noise_factor, "spread": model.spread},
