@@ -59,5 +59,6 @@ def prepare(home: Path | None = None, *, quiet: bool = False) -> None:
     if "prefect" in sys.modules:
         raise RuntimeError("Prefect was imported before its environment was prepared")
     os.environ.setdefault("PREFECT_HOME", str(home or default_data_home() / "prefect"))
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder only
     for name, value in (SETTINGS | (QUIET_CONSOLE if quiet else {})).items():
         os.environ.setdefault(name, value)

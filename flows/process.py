@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import asdict
 from functools import reduce
 from operator import add
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -152,11 +153,11 @@ def conclude(
     expected = len(chunks) + len(missing)
     try:
         merge = merge_task(chunks, job, expected, missing, runs[0].plan.wavelength)
-    except MergeError:
-        for run in runs:  # what was found on the frames is worth a look all the same
-            report_task(run.data_set.folder, None)
+    except MergeError as error:
+        # what was found on the frames is worth a look all the same
+        write_reports(job, runs, None, missing, problem=one_line(error))
         raise
-    reports = tuple(report_task(run.data_set.folder, merge.folder) for run in runs)
+    reports = write_reports(job, runs, merge.folder, missing)
     records.merged(runs, merge, reports[0])
     counts = reduce(add, (run.counts for run in runs), FrameCounts())
     outcome = Outcome(
@@ -175,3 +176,28 @@ def conclude(
     )
     write_outcome(outcome)
     return outcome
+
+
+def write_reports(
+    job: Job, runs: Sequence[DataSetRun], merge_folder: Path | None, missing: Sequence[str], problem: str = ""
+) -> tuple[Path, ...]:
+    """The page of each data set, with the merge that all are in."""
+    facts = sample_facts(job)
+    reused = [summary.key for run in runs for summary in run.summaries.values() if summary.reused]
+    return tuple(
+        report_task(
+            run.data_set.folder, merge_folder, missing=missing, problem=problem, reused=reused, facts=facts
+        )
+        for run in runs
+    )
+
+
+def sample_facts(job: Job) -> dict[str, str]:
+    """What ISPyB knows of the sample, for the report's head."""
+    group = job.group
+    if group is None:
+        return {}
+    facts = {"proposal": group.proposal, "data collection group": str(group.group_id)}
+    if group.sample is not None:
+        facts |= {"sample": group.sample.name, "protein": group.sample.protein_acronym}
+    return facts

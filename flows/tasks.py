@@ -3,7 +3,7 @@
 What is done is found again by the content keys of our own folders.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -63,6 +63,16 @@ def merge_task(
 
 
 @task(name="report", cache_policy=NO_CACHE, persist_result=False)
-def report_task(run_folder: Path, merge_folder: Path | None) -> Path:
+def report_task(
+    run_folder: Path,
+    merge_folder: Path | None,
+    *,
+    missing: Sequence[str] = (),
+    problem: str = "",
+    reused: Collection[str],
+    facts: Mapping[str, str],
+) -> Path:
     """Write the page for people."""
-    return write_report(run_folder, merge_folder)
+    return write_report(
+        run_folder, merge_folder, missing=missing, merge_problem=problem, reused=reused, facts=facts
+    )

@@ -5,6 +5,7 @@ where a source file is missing. So virtual datasets are resolved once, on openin
 that store pixels; missing files are errors.
 """
 
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from ssx_processing.errors import ImageReadError
 from ssx_processing.formats.decompression import ChunkBuffer, Codec, codec_of, decompress
 
+_END_OF_FILE_AT = {0: 40, 1: 44, 2: 28, 3: 28}
+"""Where the superblock of each version, with addresses of 8 bytes, holds the end of the file."""
 _STORED_TYPES = ("u1", "u2", "u4", "i2", "i4", "f4")
 _CONVERTED_TYPES = {"i1": "i2", "i8": "i4", "u8": "u4", "f2": "f4", "f8": "f4"}
 
@@ -27,10 +30,37 @@ def open_hdf5(path: Path) -> h5py.File:
     ImageReadError
         HDF5 cannot open it, for instance because it is truncated.
     """
+    refuse_truncated(path)
     try:
         return h5py.File(path, "r", swmr=True)
     except OSError as error:
         raise ImageReadError(f"{path}: HDF5 cannot open it ({error}); copy or collect it again") from error
+
+
+def refuse_truncated(path: Path) -> None:
+    """Compare the file's size with what its superblock says.
+
+    With SWMR, HDF5 takes a file cut short for one that still grows, and waits for its metadata for ever.
+
+    Raises
+    ------
+    ImageReadError
+        The file is shorter than it was when it was closed.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+        size = path.stat().st_size
+    except OSError as error:
+        raise ImageReadError(f"{path}: {error.strerror or error}") from error
+    if len(head) < 64 or not head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return  # HDF5 will say it; a user block before the signature is nothing we meet
+    version, swmr_writing = head[8], head[8] >= 3 and head[11] & 4
+    if swmr_writing or version > 3:
+        return
+    (end,) = struct.unpack_from("<Q", head, _END_OF_FILE_AT[version])
+    if size < end:
+        raise ImageReadError(f"{path}: truncated, {size} of {end} bytes are there; copy or collect it again")
 
 
 def follow(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
