@@ -64,7 +64,7 @@ def collection_plot(data: ReportData) -> Plot:
         )
     styled(figure, height=620).update_layout(hovermode="closest")
     figure.update_yaxes(title_text="fraction", range=[-0.03, 1.05], row=1, col=1)
-    figure.update_yaxes(_count_axis(), title_text="spots per frame", row=2, col=1)
+    figure.update_yaxes(_count_axis(data), title_text="spots per frame", row=2, col=1)
     figure.update_yaxes(title_text="background", rangemode="tozero", row=3, col=1)
     figure.update_xaxes(range=[0.5, data.frames_total + 0.5])
     figure.update_xaxes(title_text="image number", row=3, col=1)
@@ -92,8 +92,8 @@ def _add_rates(figure: go.Figure, data: ReportData, width: int) -> None:
             hovertemplate="%{text}", row=1, col=1,
         )  # fmt: skip
     figure.add_scatter(
-        x=middle, y=rates["background"], name="background", mode="lines", showlegend=False,
-        line={"color": PURPLE, "width": 2}, hovertemplate="%{y:.2f} counts", row=3, col=1,
+        x=middle, y=rates["background"], name="background", mode="lines+markers", showlegend=False,
+        line={"color": PURPLE, "width": 2}, marker={"size": 4}, hovertemplate="%{y:.2f} counts", row=3, col=1,
     )  # fmt: skip
 
 
@@ -145,9 +145,18 @@ def _add_spots(figure: go.Figure, data: ReportData) -> None:
     figure.add_hline(y=threshold, line={"color": INK, "width": 1.5, "dash": "dash"}, row=2, col=1)  # pyright: ignore[reportArgumentType]
 
 
-def _count_axis() -> dict[str, Any]:
+def _count_axis(data: ReportData) -> dict[str, Any]:
+    """Ticks, and a range from zero to beyond both the hit threshold and the most spots."""
+    most = max(
+        int(data.frames["n_spots"].max()) if len(data.frames) else 0,
+        2 * data.settings.spots.min_spots_for_hit,
+    )
     ticks = on_count_axis(np.array(COUNT_TICKS))
-    return {"tickvals": ticks, "ticktext": [str(n) for n in COUNT_TICKS]}
+    return {
+        "tickvals": ticks,
+        "ticktext": [str(n) for n in COUNT_TICKS],
+        "range": [-0.42, np.log10(1.15 * most)],
+    }
 
 
 def spots_plot(data: ReportData) -> Plot:
@@ -167,7 +176,7 @@ def spots_plot(data: ReportData) -> Plot:
         )  # fmt: skip
     threshold = data.settings.spots.min_spots_for_hit
     styled(figure, height=300).update_layout(barmode="stack", hovermode="closest")
-    axis = _count_axis()
+    axis = _count_axis(data)
     axis["tickvals"][0] = drawn[:2].mean()
     figure.update_xaxes(axis, title_text="spots per frame")
     figure.update_yaxes(title_text="frames")

@@ -20,6 +20,7 @@ _AXIS = {
     "tickcolor": INK,
     "zeroline": False,
     "automargin": True,
+    "exponentformat": "none",
 }
 
 

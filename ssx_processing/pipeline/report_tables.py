@@ -109,6 +109,8 @@ def _outer(shell: ShellStatistics | None, name: str, decimals: int) -> str:
 def in_words(data: ReportData) -> str:
     """The result in two sentences."""
     counts = data.counts
+    if not counts.frame_hits:
+        return page.paragraph(f"None of {counts.frames_total} frames shows diffraction.")
     text = (
         f"{counts.frame_hits} of {counts.frames_total} frames show diffraction; "
         f"{counts.frames_indexed} of these were indexed and gave {counts.lattices_indexed} lattices."
@@ -275,7 +277,7 @@ def file_facts(data: ReportData) -> str:
         results += [("lattices merged and left out", str(folder / "lattices.parquet"))]
     results += [("tables of the chunks", str(data.run_folder / "chunks"))]
     return page.facts(results) + page.folded(
-        f"{len(data.paths)} image files", page.items(_listed(data.paths))
+        f"image files ({len(data.paths)})", page.items(_listed(data.paths))
     )
 
 

@@ -44,8 +44,8 @@ WORDS = {
     ),
     "resolution": Word(
         "resolution",
-        "Limits of the merged data in Å. Unless a limit was asked for, the data end where CC1/2 falls below "
-        "merging.cc_half_limit.",
+        "Limits of the merged data in Å. Unless a limit was asked for, the data end where CC1/2 or "
+        "completeness become too low: merging.cc_half_limit, merging.min_completeness.",
         "The smaller the second number, the finer the detail.",
     ),
     "completeness": Word(
