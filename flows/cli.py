@@ -117,9 +117,7 @@ def process_(
 ) -> None:
     """Process images, or a data collection group of ISPyB, now."""
     site = start(workers)
-    from flows.console import print_outcome
-    from flows.job import ProcessRequest
-    from flows.process import run_process
+    from flows.job import ProcessRequest, check_files
 
     request = ProcessRequest(
         group_id=group,
@@ -129,6 +127,11 @@ def process_(
         settings=parse_settings(set_),
         folder=out.absolute() if out else None,
     )
+    if request.files:
+        check_files(request, site)  # says at once what is wrong, before Prefect has started
+    from flows.console import print_outcome
+    from flows.process import run_process
+
     with unfinished_shown():
         print_outcome(run_process(request, site))
 
@@ -179,10 +182,9 @@ def show(result: Result) -> None:
 def report(result: Result) -> None:
     """Write the HTML report of a result again and say where it is."""
     site = start(None)
-    from ssx_processing.pipeline.report import write_report
-
     from flows.outcome import read_outcome
     from flows.records import open_databases, processing_of
+    from ssx_processing.pipeline.report import write_report
 
     group_id, folder = parse_result(result)
     with open_databases(site, folder) as databases:

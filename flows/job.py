@@ -12,6 +12,7 @@ from flows.settings import SiteSettings
 from ispyb_io.records import DataCollection, DataCollectionGroup
 from ssx_processing.errors import ImageReadError, SettingsError
 from ssx_processing.models import UnitCell
+from ssx_processing.pipeline.plan import make_plan
 from ssx_processing.settings import ProcessingSettings, content_key
 
 NUMBER_IN_TEMPLATE = re.compile(r"#+|%0?\d*d")
@@ -105,6 +106,13 @@ def job_of_files(request: ProcessRequest, site: SiteSettings) -> Job:
     paths = tuple(path.resolve() for path in request.files)
     name = paths[0].name if len(paths) == 1 else f"{paths[0].name} ... ({len(paths)} files)"
     return Job(name, (DataSet(name, paths, folder, None),), settings, folder, None)
+
+
+def check_files(request: ProcessRequest, site: SiteSettings) -> None:
+    """Raise what would stop the processing of these files before its first frame."""
+    job = job_of_files(request, site)
+    for data_set in job.data_sets:
+        make_plan(data_set.paths, job.settings)
 
 
 def job_of_group(request: ProcessRequest, group: DataCollectionGroup, site: SiteSettings) -> Job:

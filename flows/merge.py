@@ -13,6 +13,7 @@ from flows.data_set_run import DataSetRun, read_run
 from flows.folder_lock import exclusive
 from flows.job import Job, collection_folder, merged_mappings
 from flows.outcome import Outcome
+from flows.prefect_server import start_embedded_server
 from flows.process import conclude, final_state, result_of
 from flows.records import Databases, JobRecords, open_databases, processing_of
 from flows.settings import SiteSettings
@@ -60,6 +61,7 @@ def merge(request: MergeRequest) -> State[Outcome]:
 
 def run_merge(request: MergeRequest) -> Outcome:
     """Run the flow; raises what stopped it."""
+    start_embedded_server()
     return result_of(merge(request, return_state=True))
 
 

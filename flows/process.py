@@ -26,6 +26,7 @@ from flows.folder_lock import exclusive
 from flows.job import Job, ProcessRequest, job_of_files, job_of_group
 from flows.messages import one_line
 from flows.outcome import Outcome, PartialResultError, write_outcome
+from flows.prefect_server import start_embedded_server
 from flows.records import Databases, JobRecords, open_databases
 from flows.settings import SiteSettings
 from flows.tasks import calibrate_task, chunk_task, merge_task, plan_task, report_task
@@ -56,6 +57,7 @@ def run_process(request: ProcessRequest, site: SiteSettings) -> Outcome:
     Exception
         Whatever stopped the flow.
     """
+    start_embedded_server()
     runner = ThreadPoolTaskRunner(max_workers=site.n_workers + 1)
     sized = process.with_options(task_runner=runner)  # pyright: ignore[reportArgumentType]  # invariant
     return result_of(sized(request, return_state=True))

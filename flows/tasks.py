@@ -10,7 +10,6 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
-from ssx_processing.pipeline.report import write_report
 
 from flows.job import DataSet, Job
 from ssx_processing.models import ChunkSummary, MergeSummary
@@ -18,6 +17,7 @@ from ssx_processing.pipeline.calibrate import Calibration, calibrate
 from ssx_processing.pipeline.merge import merge_chunks
 from ssx_processing.pipeline.plan import Plan, make_plan
 from ssx_processing.pipeline.process_chunk import ChunkJob, process_chunk
+from ssx_processing.pipeline.report import write_report
 from ssx_processing.settings import ProcessingSettings
 
 

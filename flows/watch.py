@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from flows.job import Job, ProcessRequest, job_of_group
 from flows.messages import one_line
+from flows.prefect_server import start_embedded_server
 from flows.process import result_of, run_process
 from flows.records import Databases, open_databases, record_unprocessable
 from flows.settings import SiteSettings
@@ -88,6 +89,7 @@ def run_watch(site: SiteSettings) -> list[GroupLook]:
     with open_databases(site) as databases:
         looks = list(look_at_groups(site, databases))
     if any(look.verdict is Verdict.READY for look in looks):
+        start_embedded_server()
         return result_of(watch(return_state=True))
     raise_if_failed(looks)
     return looks

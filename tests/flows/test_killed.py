@@ -1,0 +1,81 @@
+"""A flow that is killed leaves nothing running, and goes on where it stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flows.job import ProcessRequest
+from flows.process import run_process
+from flows.settings import SiteSettings
+from ispyb_io.ledger_records import WorkStatus
+from tests.flows.conftest import CHIP, FRAMES_PER_CHUNK
+from tests.flows.rows import rows
+
+N_CHUNKS = CHIP.n_frames // FRAMES_PER_CHUNK
+
+
+@pytest.mark.slow
+def test_a_killed_flow_goes_on_without_computing_finished_chunks_again(
+    group_id: int, site: SiteSettings, tmp_path: Path
+):
+    killed_after = kill_when_chunks_are_there(tmp_path, group_id, at_least=2)
+    assert 2 <= len(killed_after) < N_CHUNKS
+    (processing,) = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxProcessing")
+    assert processing["status"] == "running"
+
+    outcome = run_process(ProcessRequest(group_id=group_id), site)
+    assert outcome.status is WorkStatus.SUCCESS
+    assert outcome.chunks_done == N_CHUNKS
+    assert 2 <= outcome.chunks_reused < N_CHUNKS
+    now = finished_chunks(tmp_path)
+    assert {path: now[path] for path in killed_after} == killed_after
+    (processing,) = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxProcessing")
+    assert (processing["status"], processing["attempts"]) == ("success", 2)
+    programs = rows(tmp_path / "ispyb.sqlite", "SELECT * FROM AutoProcProgram")
+    assert [program["processingStatus"] for program in programs] == ["SUCCESS", "SUCCESS"]
+
+
+def kill_when_chunks_are_there(folder: Path, group_id: int, at_least: int) -> dict[Path, int]:
+    """Start the command in a process group of its own, SIGKILL it between chunks; chunks there then."""
+    command = [sys.executable, "-m", "flows.cli", "process", "--group", str(group_id), "--workers", "1"]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    with subprocess.Popen(command, env=clean, stderr=subprocess.PIPE, text=True) as flow:
+        stop = time.monotonic() + 200
+        while len(finished_chunks(folder)) < at_least and flow.poll() is None and time.monotonic() < stop:
+            time.sleep(0.01)
+        flow.send_signal(signal.SIGKILL)
+        there = finished_chunks(folder)
+        workers_gone = no_process_uses(folder, seconds=15)
+    assert workers_gone
+    return there
+
+
+def finished_chunks(folder: Path) -> dict[Path, int]:
+    """Summaries of chunks and when they were written."""
+    found = folder.glob("processing/*/*/chunks/[!.]*/summary.json")
+    return {path: path.stat().st_mtime_ns for path in found}
+
+
+def no_process_uses(folder: Path, seconds: float) -> bool:
+    """Whether, within a time, no process has a file of the images' or the results' folder open."""
+    stop = time.monotonic() + seconds
+    while time.monotonic() < stop:
+        if not any(str(folder) in target for target in open_files()):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def open_files() -> list[str]:
+    targets = []
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            targets.append(str(link.readlink()))
+        except OSError:
+            continue
+    return targets

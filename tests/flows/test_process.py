@@ -1,0 +1,140 @@
+"""The ``process`` flow on a simulated chip: whole, repeated, and with a part of the images spoilt."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from prefect.client.orchestration import get_client
+from sqlalchemy import Engine
+
+from flows.job import ProcessRequest
+from flows.outcome import Outcome, PartialResultError, read_outcome
+from flows.process import run_process
+from flows.settings import SiteSettings
+from ispyb_io.ledger_records import WorkStatus
+from ssx_processing.simulation.chip import SimulatedChip
+from tests.flows.conftest import CHIP, FRAMES_PER_CHUNK, enter_chip
+from tests.flows.rows import row_counts, rows
+
+N_CHUNKS = CHIP.n_frames // FRAMES_PER_CHUNK
+
+
+@pytest.fixture
+def outcome(group_id: int, site: SiteSettings) -> Outcome:
+    return run_process(ProcessRequest(group_id=group_id), site)
+
+
+def test_a_group_is_processed_and_recorded_and_a_second_run_changes_nothing(
+    outcome: Outcome, site: SiteSettings, tmp_path: Path
+):
+    assert outcome.status is WorkStatus.SUCCESS
+    assert (outcome.chunks_done, outcome.chunks_reused) == (N_CHUNKS, 0)
+    assert outcome.counts.frames_total == CHIP.n_frames
+    assert outcome.merge.lattices_merged > 20
+    programs = rows(tmp_path / "ispyb.sqlite", "SELECT * FROM AutoProcProgram")
+    assert [program["processingStatus"] for program in programs] == ["SUCCESS", "SUCCESS"]
+    assert programs[0]["processingMessage"] == outcome.message
+    chunks = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxChunk ORDER BY chunkIndex")
+    assert [chunk["status"] for chunk in chunks] == ["success"] * N_CHUNKS
+    assert sum(json.loads(chunk["counts"])["frame_hits"] for chunk in chunks) == outcome.counts.frame_hits
+    members = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxProcessingGroupMember")
+    assert [(member["dataCollectionId"], member["included"]) for member in members] == [(1, 1)]
+
+    before = row_counts(tmp_path / "ispyb.sqlite"), row_counts(tmp_path / "ledger.sqlite")
+    again = run_process(ProcessRequest(group_id=1), site)
+    assert (again.chunks_done, again.chunks_reused) == (N_CHUNKS, N_CHUNKS)
+    assert again.merge.reused
+    assert again.merge.key == outcome.merge.key
+    assert (row_counts(tmp_path / "ispyb.sqlite"), row_counts(tmp_path / "ledger.sqlite")) == before
+
+
+def test_the_files_of_ispybs_page_hold_the_counts(outcome: Outcome):
+    folder = outcome.reports[0].parent
+    stats = json.loads((folder / "ssx_stats.json").read_text())
+    assert stats["nbHits"] == outcome.counts.frame_hits
+    assert stats["nbIndexed"] == outcome.counts.frames_indexed
+    assert stats["laticeType"] == "tP"
+    cells = json.loads((folder / "ssx_cells.json").read_text())["unit_cells"]
+    assert len(cells) == outcome.counts.lattices_indexed
+    np.testing.assert_allclose(np.median(cells, axis=0), CHIP.crystals.unit_cell, rtol=0.005)
+
+
+def test_what_became_of_a_job_is_read_back_as_written(outcome: Outcome):
+    again = read_outcome(outcome.folder)
+    assert (again.status, again.message, again.counts) == (outcome.status, outcome.message, outcome.counts)
+    assert again.merge.key == outcome.merge.key
+
+
+def test_files_are_processed_without_ispyb(
+    chip: SimulatedChip, site: SiteSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("SSX_ISPYB_URL")
+    monkeypatch.delenv("SSX_LEDGER_URL")
+    request = ProcessRequest(
+        files=(chip.master,),
+        unit_cell=chip.sample.unit_cell,
+        space_group=chip.sample.space_group,
+        folder=tmp_path / "out",
+    )
+    outcome = run_process(request, site)
+    assert outcome.status is WorkStatus.SUCCESS
+    assert outcome.program_ids == ()
+    assert (tmp_path / "out" / "ssx-ledger.sqlite").is_file()
+    assert (outcome.merge.folder / "merged.mtz").is_file()
+
+
+def spoil_frames(data_file: Path, start: int, stop: int) -> None:
+    """Overwrite the compressed bytes of frames as a broken transfer would."""
+    with h5py.File(data_file, "r+") as file:
+        data = file["entry/data/data"]
+        assert isinstance(data, h5py.Dataset)
+        for frame in range(start, stop):
+            data.id.write_direct_chunk((frame, 0, 0), b"\xff" * 100)
+
+
+def test_a_chunk_that_fails_leaves_an_honest_partial_result(
+    own_chip: SimulatedChip, ispyb: Engine, site: SiteSettings, tmp_path: Path
+):
+    spoil_frames(own_chip.data_files[0], FRAMES_PER_CHUNK, 2 * FRAMES_PER_CHUNK)
+    group_id = enter_chip(ispyb, own_chip, CHIP).group_id
+    with pytest.raises(PartialResultError, match=rf"{N_CHUNKS - 1} of {N_CHUNKS} chunks; chunk 2 ") as error:
+        run_process(ProcessRequest(group_id=group_id), site)
+    outcome = error.value.outcome
+    assert outcome.status is WorkStatus.PARTIAL
+    assert outcome.counts.frames_total == CHIP.n_frames - FRAMES_PER_CHUNK
+    assert outcome.merge.chunks_merged == N_CHUNKS - 1
+    assert outcome.merge.missing[0].startswith("chunk 2 (images 11-20): ")
+
+    collection, merged = rows(tmp_path / "ispyb.sqlite", "SELECT * FROM AutoProcProgram")
+    assert collection["processingStatus"] == "FAILED"
+    assert collection["processingMessage"].startswith(f"{N_CHUNKS - 1} of {N_CHUNKS} chunks; chunk 2 ")
+    assert merged["processingMessage"].startswith(f"PARTIAL; {N_CHUNKS - 1} of {N_CHUNKS} chunks; chunk 2 ")
+    chunk = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxChunk WHERE status = 'failed'")
+    assert [(c["chunkIndex"], c["attempts"]) for c in chunk] == [(1, 2)]
+    processing = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxProcessing")
+    assert [p["status"] for p in processing] == ["partial"]
+    assert newest_flow_run_state() == ("FAILED", "Partial")
+
+
+def newest_flow_run_state() -> tuple[str, str]:
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs()
+    newest = max(runs, key=lambda run: str(run.created))
+    assert newest.state is not None
+    return newest.state.type.value, str(newest.state.name)
+
+
+def test_images_that_cannot_be_opened_are_recorded_as_a_failure(
+    own_chip: SimulatedChip, ispyb: Engine, site: SiteSettings, tmp_path: Path
+):
+    group_id = enter_chip(ispyb, own_chip, CHIP).group_id
+    own_chip.master.write_bytes(own_chip.master.read_bytes()[:1000])
+    with pytest.raises(OSError, match=own_chip.master.name):
+        run_process(ProcessRequest(group_id=group_id), site)
+    (program,) = rows(tmp_path / "ispyb.sqlite", "SELECT * FROM AutoProcProgram")
+    assert program["processingStatus"] == "FAILED"
+    assert own_chip.master.name in program["processingMessage"]
+    (processing,) = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxProcessing")
+    assert processing["status"] == "failed"
