@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ssx_processing.errors import MergeError
-from ssx_processing.formats.chunk_folder import read_table
+from ssx_processing.formats.chunk_folder import read_summary, read_table
 from ssx_processing.models import FrameCounts, FrameStatus
 
 CELL_COLUMNS = ["a", "b", "c", "alpha", "beta", "gamma"]
@@ -30,12 +30,13 @@ _OBSERVATION_COLUMNS = [
 
 @dataclass(frozen=True)
 class MergeInput:
-    """Lattices sorted by frame and number, and their good observations in the same order."""
+    """Lattices sorted by data set, frame and number, and their good observations in the same order."""
 
     counts: FrameCounts
     """Sum over the chunks."""
     lattices: pd.DataFrame
-    """Columns of the chunks' tables that merging uses, `chunk` and `dataset` (hash of the file name)."""
+    """Columns of the chunks' tables that merging uses, `chunk`, `data_set` (its place among the data
+    sets merged: frames count from 0 in each) and `dataset` (hash of the file name)."""
     observations: pd.DataFrame
     """Good observations; `row` says to which row of `lattices` they belong."""
 
@@ -50,30 +51,37 @@ def read_merge_input(
     ChunkError
         A table is missing or damaged.
     MergeError
-        No chunks, no lattices, or frames that are in two chunks.
+        No chunks, no lattices, or frames of one data set that are in two chunks.
     """
     if not chunk_folders:
         raise MergeError("no chunk to merge; process at least one chunk first")
     frames, lattices, observations = [], [], []
+    places: dict[str, int] = {}
     for i, folder in enumerate(chunk_folders, start=1):
         if progress is not None:
             progress(f"reading chunk {i} of {len(chunk_folders)}")
-        frames.append(read_table(folder, "frames", ["frame", "status", "n_lattices", "file"]))
-        lattices.append(read_table(folder, "lattices", _LATTICE_COLUMNS).assign(chunk=folder.name))
+        place = places.setdefault(read_summary(folder)["input"], len(places))
+        frames.append(
+            read_table(folder, "frames", ["frame", "status", "n_lattices", "file"]).assign(data_set=place)
+        )
+        lattices.append(
+            read_table(folder, "lattices", _LATTICE_COLUMNS).assign(data_set=place, chunk=folder.name)
+        )
         good = read_table(folder, "observations", [*_OBSERVATION_COLUMNS, "flags"])
-        observations.append(_usable(good))
+        observations.append(_usable(good).assign(data_set=place))
     all_frames = _joined(frames)
-    if all_frames["frame"].duplicated().any():
-        twice = int(all_frames.loc[all_frames["frame"].duplicated(), "frame"].iloc[0])
-        raise MergeError(f"frame {twice} is in two of the chunks; merge only chunks that share no frame")
+    twice = all_frames.duplicated(["data_set", "frame"])
+    if twice.any():
+        first = int(all_frames.loc[twice, "frame"].iloc[0])
+        raise MergeError(f"frame {first} is in two of the chunks; merge only chunks that share no frame")
     all_lattices = _joined(lattices)
     if all_lattices.empty:
         raise MergeError(
             f"no lattice in {len(chunk_folders)} chunks with {len(all_frames)} frames; "
             "look at hit and indexing rates before merging"
         )
-    all_lattices = all_lattices.sort_values(["frame", "lattice"], ignore_index=True)
-    all_lattices["dataset"] = _dataset_hash(all_frames, all_lattices["frame"])
+    all_lattices = all_lattices.sort_values(["data_set", "frame", "lattice"], ignore_index=True)
+    all_lattices["dataset"] = _dataset_hash(all_frames, all_lattices)
     return MergeInput(
         _counts(all_frames), all_lattices, _in_lattice_order(_joined(observations), all_lattices)
     )
@@ -104,20 +112,20 @@ def _counts(frames: pd.DataFrame) -> FrameCounts:
     )
 
 
-def _dataset_hash(frames: pd.DataFrame, wanted: pd.Series) -> NDArray[np.uint64]:
-    """Number that stands for the name of the file each wanted frame is in, wherever it lies."""
+def _dataset_hash(frames: pd.DataFrame, lattices: pd.DataFrame) -> NDArray[np.uint64]:
+    """Number that stands for the name of the file each lattice's frame is in, wherever it lies."""
     of_file = {
         file: int.from_bytes(hashlib.sha256(Path(str(file)).name.encode()).digest()[:8], "big")
         for file in frames["file"].unique()
     }
-    file_of_frame = frames.set_index("frame")["file"].reindex(wanted)
-    return np.array([of_file.get(file, 0) for file in file_of_frame], np.uint64)
+    files = lattices[["data_set", "frame"]].merge(frames, how="left", on=["data_set", "frame"])["file"]
+    return np.array([of_file.get(file, 0) for file in files], np.uint64)
 
 
 def _in_lattice_order(observations: pd.DataFrame, lattices: pd.DataFrame) -> pd.DataFrame:
     """Observations sorted by their lattice's row; those of one lattice stay in their order."""
-    known = pd.MultiIndex.from_frame(lattices[["frame", "lattice"]])
-    row = known.get_indexer(pd.MultiIndex.from_frame(observations[["frame", "lattice"]]))
+    which = ["data_set", "frame", "lattice"]
+    row = pd.MultiIndex.from_frame(lattices[which]).get_indexer(pd.MultiIndex.from_frame(observations[which]))
     order = np.argsort(row, kind="stable")
     order = order[row[order] >= 0]
     columns = [c for c in _OBSERVATION_COLUMNS if c not in ("frame", "lattice")]

@@ -50,13 +50,15 @@ def chunk_tables(stills: PartialStills) -> dict[str, pd.DataFrame]:
     return {"frames": frames, "lattices": lattices, "observations": observations}
 
 
-def write_chunks(folder: Path, tables: dict[str, pd.DataFrame], edges: Sequence[int]) -> list[Path]:
+def write_chunks(
+    folder: Path, tables: dict[str, pd.DataFrame], edges: Sequence[int], data_set: str = "one chip"
+) -> list[Path]:
     """The tables cut at the frames ``edges``."""
     chunks = []
     for start, stop in pairwise(edges):
         part = {name: t[(t["frame"] >= start) & (t["frame"] < stop)] for name, t in tables.items()}
         chunks.append(folder / "chunks" / f"{start:04d}-{stop:04d}")
-        write_chunk(chunks[-1], part, {})
+        write_chunk(chunks[-1], part, {"input": data_set})
     return chunks
 
 
@@ -145,6 +147,18 @@ def test_the_same_data_cut_in_other_chunks_give_the_same_result(
             second.drop(columns="chunk", errors="ignore"),
             check_exact=True,
         )
+
+
+def test_data_sets_whose_frames_count_alike_are_merged_together(
+    merged: MergeSummary, tmp_path: Path, tables: dict[str, pd.DataFrame], settings: ProcessingSettings
+):
+    first = write_chunks(tmp_path / "first", tables, [0, 60, 135])
+    second = write_chunks(tmp_path / "second", tables, [0, 135], "another chip")
+    both = merge(tmp_path, [*first, *second], settings)
+    assert both.counts == merged.counts + merged.counts
+    assert both.lattices_merged == 2 * merged.lattices_merged
+    assert both.overall.n_observations == pytest.approx(2 * merged.overall.n_observations, rel=1e-2)
+    assert both.overall.n_reflections == merged.overall.n_reflections
 
 
 def test_a_second_merge_reads_the_first_one_back(
