@@ -13,7 +13,7 @@ help:  ## list the targets
 
 .PHONY: environment
 environment:  ## make or update .venv/ from uv.lock
-	@uv=$$($(GET_UV)) && $$uv sync $(if $(wildcard .venv),--quiet) --locked
+	@uv=$$($(GET_UV)) && $$uv sync $(if $(wildcard .venv),--quiet) --locked --compile-bytecode
 
 .PHONY: demo
 demo: environment  ## simulate a chip, find it in an embedded ISPyB, process it, record it

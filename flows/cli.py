@@ -77,12 +77,11 @@ def demo(
 
     chip = demonstration.make_demo(where, ChipSettings(n_frames=frames, n_workers=site.n_workers))
     say(f"{'simulated before' if chip.reused else 'simulated'}: {frames} frames in {where.raw}")
-    from flows.console import print_demo
     from flows.watch import run_watch
 
     with unfinished_shown():
         looks = run_watch(site)
-    print_demo(where, chip, looks)
+    demonstration.print_demo(where, chip, looks)
 
 
 @app.command("watch")
@@ -117,7 +116,8 @@ def process_(
 ) -> None:
     """Process images, or a data collection group of ISPyB, now."""
     site = start(workers)
-    from flows.job import ProcessRequest, check_files
+    from flows.databases import find_job, open_databases
+    from flows.job import ProcessRequest, check_files, job_of_files
 
     request = ProcessRequest(
         group_id=group,
@@ -127,8 +127,12 @@ def process_(
         settings=parse_settings(set_),
         folder=out.absolute() if out else None,
     )
+    # before Prefect takes its time to start
     if request.files:
-        check_files(request, site)  # says at once what is wrong, before Prefect has started
+        check_files(job_of_files(request, site))
+    else:
+        with open_databases(site) as databases:
+            check_files(find_job(request, site, databases))
     from flows.console import print_outcome
     from flows.process import run_process
 
@@ -139,11 +143,15 @@ def process_(
 @app.command("merge")
 def merge_(result: Result, set_: Settings = None) -> None:
     """Merge again what is processed, with other merging settings; no image is read."""
-    start(None)
+    site = start(None)
+    from flows.databases import open_databases, processing_of
+
+    group_id, folder = parse_result(result)
+    with open_databases(site, folder, create=folder is None) as databases:
+        processing_of(databases.ledger, group_id, folder)  # before Prefect takes its time to start
     from flows.console import print_outcome
     from flows.merge import MergeRequest, run_merge
 
-    group_id, folder = parse_result(result)
     request = MergeRequest(group_id=group_id, folder=folder, settings=parse_settings(set_))
     with unfinished_shown():
         print_outcome(run_merge(request))
@@ -156,9 +164,9 @@ def status(
     """List what was processed and how it ended."""
     site = start(None)
     from flows.console import print_processings
-    from flows.records import open_databases
+    from flows.databases import open_databases
 
-    with open_databases(site, folder) as databases:
+    with open_databases(site, folder, create=folder is None) as databases:
         print_processings(databases.ledger.processings())
 
 
@@ -167,11 +175,11 @@ def show(result: Result) -> None:
     """Show a result: counts and statistics, settings, chunks."""
     site = start(None)
     from flows.console import print_chunks, print_outcome, print_provenance
+    from flows.databases import open_databases, processing_of
     from flows.outcome import read_outcome
-    from flows.records import open_databases, processing_of
 
     group_id, folder = parse_result(result)
-    with open_databases(site, folder) as databases:
+    with open_databases(site, folder, create=folder is None) as databases:
         processing = processing_of(databases.ledger, group_id, folder)
         print_outcome(read_outcome(processing.folder), now=False)
         print_provenance(processing)
@@ -182,12 +190,12 @@ def show(result: Result) -> None:
 def report(result: Result) -> None:
     """Write the HTML report of a result again and say where it is."""
     site = start(None)
+    from flows.databases import open_databases, processing_of
     from flows.outcome import read_outcome
-    from flows.records import open_databases, processing_of
     from ssx_processing.pipeline.report import write_report
 
     group_id, folder = parse_result(result)
-    with open_databases(site, folder) as databases:
+    with open_databases(site, folder, create=folder is None) as databases:
         outcome = read_outcome(processing_of(databases.ledger, group_id, folder).folder)
     for page in outcome.reports:
         say(str(write_report(page.parent, outcome.merge.folder)))
@@ -229,7 +237,7 @@ def ispyb_check() -> None:
     """Say what the configured ISPyB offers, lacks, and whether results can be written."""
     site = start(None)
     from flows.console import print_offers
-    from flows.records import open_databases
+    from flows.databases import open_databases
     from ispyb_io.protocol import RejectedError
 
     with open_databases(site) as databases:
@@ -272,8 +280,8 @@ def start(workers: int | None) -> "SiteSettings":
 def unfinished_shown() -> Iterator[None]:
     """Show what there is of a result that is not whole, before the error is."""
     from flows.console import print_looks, print_outcome
+    from flows.looks import UnfinishedGroupsError
     from flows.outcome import PartialResultError
-    from flows.watch import UnfinishedGroupsError
 
     try:
         yield

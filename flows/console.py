@@ -1,6 +1,5 @@
 """Tables that the ``ssx`` command prints."""
 
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -8,13 +7,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.demo import DemoFolder, cc_to_truth
-from flows.display import result_rows
-from flows.outcome import Outcome, read_outcome
-from flows.watch import GroupLook, Verdict
+from flows.looks import GroupLook
+from flows.outcome import Outcome
+from flows.result_table import result_rows
 from ispyb_io.ledger_records import Chunk, Processing
 from ispyb_io.records import Offers
-from ssx_processing.simulation.chip import SimulatedChip
 
 
 def print_outcome(outcome: Outcome, extra: Iterable[tuple[str, str]] = (), *, now: bool = True) -> None:
@@ -88,24 +85,6 @@ def print_provenance(processing: Processing) -> None:
         else:
             lines.append(f"        {section} = {values}")
     print_lines(console, lines)
-
-
-def print_demo(demo: DemoFolder, chip: SimulatedChip, looks: Sequence[GroupLook]) -> None:
-    """Print the demonstration's results beside the simulated truth, and where to look further."""
-    print_looks(looks)
-    if all(look.verdict is Verdict.DONE for look in looks):
-        print_lines(Console(), ["all was done before: nothing is simulated, processed or recorded again"])
-    for look in looks:
-        if look.folder is None:
-            continue
-        outcome = read_outcome(look.folder)
-        cc, n = cc_to_truth(outcome.merge.folder / "merged.mtz", chip.truth)
-        rows = [("CC to the truth", f"{cc:.3f} ({n} reflections)")]
-        print_outcome(outcome, rows, now=look.verdict is Verdict.PROCESSED)
-    console = Console()
-    print_places(console, [("ISPyB", demo.ispyb), ("ledger", demo.ledger), ("truth", chip.truth)])
-    ssx = Path(sys.argv[0])
-    print_lines(console, [f"Prefect UI: {ssx} ui --folder {demo.path}"])
 
 
 def print_chunks(chunks: Sequence[Chunk]) -> None:

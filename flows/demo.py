@@ -2,7 +2,8 @@
 
 import datetime
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from rich.console import Console
 from rich.progress import Progress
 from sqlalchemy import Engine
 
+from flows.console import print_lines, print_looks, print_outcome, print_places
+from flows.looks import GroupLook, Verdict
+from flows.outcome import read_outcome
 from ispyb_io.beamline import CollectedChip, CollectedIds, write_collected_chip
 from ispyb_io.embedded import create_embedded_ispyb
 from ispyb_io.records import Event, EventChain, SsxDetails
@@ -140,3 +144,21 @@ def cc_to_truth(mtz_path: Path, truth_path: Path) -> tuple[float, int]:
     known = pd.DataFrame(truth.hkl, columns=HKL).assign(truth=truth.intensity)
     both = merged.astype(dict.fromkeys(HKL, int)).merge(known, on=HKL).dropna(subset=["IMEAN", "truth"])
     return float(np.corrcoef(both["IMEAN"], both["truth"])[0, 1]), len(both)
+
+
+def print_demo(demo: DemoFolder, chip: SimulatedChip, looks: Sequence[GroupLook]) -> None:
+    """Print the demonstration's results beside the simulated truth, and where to look further."""
+    print_looks(looks)
+    if all(look.verdict is Verdict.DONE for look in looks):
+        print_lines(Console(), ["all was done before: nothing is simulated, processed or recorded again"])
+    for look in looks:
+        if look.folder is None:
+            continue
+        outcome = read_outcome(look.folder)
+        cc, n = cc_to_truth(outcome.merge.folder / "merged.mtz", chip.truth)
+        rows = [("CC to the truth", f"{cc:.3f} ({n} reflections)")]
+        print_outcome(outcome, rows, now=look.verdict is Verdict.PROCESSED)
+    console = Console()
+    print_places(console, [("ISPyB", demo.ispyb), ("ledger", demo.ledger), ("truth", chip.truth)])
+    ssx = Path(sys.argv[0])
+    print_lines(console, [f"Prefect UI: {ssx} ui --folder {demo.path}"])

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from flows.data_set_run import DataSetRun
 from flows.outcome import Outcome
+from flows.result_table import result_rows
 from ssx_processing.models import FrameCounts
 from ssx_processing.pipeline.plan import Plan
 
@@ -64,25 +65,6 @@ class ProgressDisplay:
     def _figures(self) -> str:
         rate = self._frames_computed / (time.monotonic() - self._started)
         return f"frames  {rate:.0f}/s  {self._counts.frame_hits} hits  {self._counts.frames_indexed} indexed"
-
-
-def result_rows(outcome: Outcome) -> list[tuple[str, str]]:
-    """Names and values of the table that ends a run."""
-    counts, merge, overall = outcome.counts, outcome.merge, outcome.merge.overall
-    return [
-        ("frames_total", f"{counts.frames_total}"),
-        ("frame_hits", f"{counts.frame_hits} ({counts.hit_rate:.1%})"),
-        ("frames_indexed", f"{counts.frames_indexed} ({counts.indexing_rate:.1%} of hits)"),
-        ("lattices_indexed", f"{counts.lattices_indexed}"),
-        ("lattices_merged", f"{merge.lattices_merged}"),
-        ("space group", merge.space_group),
-        ("unit cell", "  ".join(f"{value:.2f}" for value in merge.unit_cell)),
-        ("resolution", f"{overall.d_max:.2f} - {overall.d_min:.2f} Å"),
-        ("completeness", f"{overall.completeness:.3f}"),
-        ("multiplicity", f"{overall.multiplicity:.1f}"),
-        ("CC1/2", f"{overall.cc_half:.3f}"),
-        ("Rsplit", f"{overall.r_split:.3f}"),
-    ]
 
 
 def publish_summary(outcome: Outcome) -> None:

@@ -108,9 +108,8 @@ def job_of_files(request: ProcessRequest, site: SiteSettings) -> Job:
     return Job(name, (DataSet(name, paths, folder, None),), settings, folder, None)
 
 
-def check_files(request: ProcessRequest, site: SiteSettings) -> None:
-    """Raise what would stop the processing of these files before its first frame."""
-    job = job_of_files(request, site)
+def check_files(job: Job) -> None:
+    """Raise what would stop the processing before its first frame."""
     for data_set in job.data_sets:
         make_plan(data_set.paths, job.settings)
 

@@ -10,12 +10,13 @@ from prefect.client.schemas.objects import State
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from flows.data_set_run import DataSetRun, read_run
+from flows.databases import Databases, open_databases, processing_of
 from flows.folder_lock import exclusive
 from flows.job import Job, collection_folder, merged_mappings
 from flows.outcome import Outcome
 from flows.prefect_server import start_embedded_server
 from flows.process import conclude, final_state, result_of
-from flows.records import Databases, JobRecords, open_databases, processing_of
+from flows.records import JobRecords
 from flows.settings import SiteSettings
 from ispyb_io.ledger_records import Processing, WorkStatus
 from ssx_processing.errors import SettingsError
@@ -50,7 +51,7 @@ class MergeRequest(BaseModel):
 def merge(request: MergeRequest) -> State[Outcome]:
     """Merge the chunks of the last processing of a group or folder with other settings."""
     site = SiteSettings()
-    with open_databases(site, request.folder) as databases:
+    with open_databases(site, request.folder, create=request.folder is None) as databases:
         last = processing_of(databases.ledger, request.group_id, request.folder)
         settings = changed_settings(last, request.settings)
         with exclusive(last.folder):

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from functools import cache
 
-from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import PREFECT_API_URL
 
 GUARD = "import os, signal, sys; sys.stdin.read(); os.kill(int(sys.argv[1]), signal.SIGTERM)"
@@ -22,6 +21,8 @@ def start_embedded_server() -> None:
 
 @cache
 def _start() -> subprocess.Popen[bytes]:
+    from prefect.server.api.server import SubprocessASGIServer  # the whole server: 3 s, where it is needed
+
     server = SubprocessASGIServer()
     server.start()
     if server.server_process is None:

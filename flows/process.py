@@ -20,14 +20,15 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.data_set_run import DataSetRun, chunk_jobs, progress_line, write_plan
+from flows.databases import find_job, open_databases
 from flows.display import ProgressDisplay, publish_summary
 from flows.executor import worker_processes
 from flows.folder_lock import exclusive
-from flows.job import Job, ProcessRequest, job_of_files, job_of_group
+from flows.job import Job, ProcessRequest
 from flows.messages import one_line
 from flows.outcome import Outcome, PartialResultError, write_outcome
 from flows.prefect_server import start_embedded_server
-from flows.records import Databases, JobRecords, open_databases
+from flows.records import JobRecords
 from flows.settings import SiteSettings
 from flows.tasks import calibrate_task, chunk_task, merge_task, plan_task, report_task
 from ispyb_io.ledger_records import WorkStatus
@@ -78,13 +79,6 @@ def result_of(state: State[Any]) -> Any:
     if isinstance(result, BaseException):
         raise result
     return result
-
-
-def find_job(request: ProcessRequest, site: SiteSettings, databases: Databases) -> Job:
-    """The job that a request asks for."""
-    if request.group_id is None:
-        return job_of_files(request, site)
-    return job_of_group(request, databases.require_ispyb().group(request.group_id), site)
 
 
 def run_job(job: Job, site: SiteSettings, records: JobRecords) -> Outcome:

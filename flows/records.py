@@ -7,20 +7,16 @@ import datetime
 import getpass
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flows.data_set_run import DataSetRun
+from flows.databases import Databases
 from flows.job import DataSet, Job
 from flows.messages import one_line
-from flows.settings import SiteSettings
-from ispyb_io.engines import open_engine
-from ispyb_io.ledger import Ledger
-from ispyb_io.ledger_records import Chunk, Member, Processing, WorkStatus
-from ispyb_io.orm_client import OrmClient
-from ispyb_io.protocol import IspybClient, IspybError
+from ispyb_io.ledger_records import Chunk, Member, WorkStatus
+from ispyb_io.protocol import IspybError
 from ispyb_io.records import DataCollectionGroup
 from ispyb_io.results import (
     Attachment,
@@ -32,57 +28,11 @@ from ispyb_io.results import (
     ResultStatus,
 )
 from ssx_processing import __version__
-from ssx_processing.errors import SettingsError
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import MergeSummary, ShellStatistics, UnitCell
 from ssx_processing.settings import ALGORITHM_VERSION, content_key
 
 PROGRAM = "ssx-orchestrator"
-LEDGER_FILE = "ssx-ledger.sqlite"
-
-
-@dataclass(frozen=True)
-class Databases:
-    """The ledger, and ISPyB where there is one."""
-
-    ledger: Ledger
-    ispyb: IspybClient | None
-
-    def require_ispyb(self) -> IspybClient:
-        """The client; an error where the site has none."""
-        if self.ispyb is None:
-            raise SettingsError("no ISPyB is configured; set SSX_ISPYB_URL, or name image files")
-        return self.ispyb
-
-
-@contextmanager
-def open_databases(site: SiteSettings, ledger_folder: Path | None = None) -> Iterator[Databases]:
-    """Connect to the site's ISPyB and ledger; a ledger of our own is made where it is missing.
-
-    Parameters
-    ----------
-    ledger_folder
-        Where the ledger is if the site does not say.
-    """
-    with ExitStack() as stack:
-        ispyb = None
-        if site.ispyb_url is not None:
-            engine = open_engine(site.ispyb_url.get_secret_value())
-            stack.callback(engine.dispose)
-            ispyb = OrmClient(engine)
-        address = ledger_address(site, ledger_folder)
-        ledger_engine = open_engine(address, create=True)
-        stack.callback(ledger_engine.dispose)
-        ledger = Ledger(ledger_engine)
-        ledger.create_tables()
-        yield Databases(ledger, ispyb)
-
-
-def ledger_address(site: SiteSettings, ledger_folder: Path | None) -> str | Path:
-    """The site's ledger; else a file in the folder given, else in the user's data."""
-    if site.ledger_url is not None:
-        return site.ledger_url.get_secret_value()
-    return (ledger_folder or site.data_home) / LEDGER_FILE
 
 
 @dataclass
@@ -227,24 +177,6 @@ class JobRecords:
     @property
     def _settings(self) -> dict[str, Any]:
         return self.job.settings.model_dump(mode="json", exclude={"merging"})
-
-
-def processing_of(ledger: Ledger, group_id: int | None, folder: Path | None) -> Processing:
-    """The newest processing with a result of a group, or of the files processed into a folder.
-
-    Raises
-    ------
-    SettingsError
-        There is none.
-    """
-    processings = ledger.processings(data_collection_group_id=group_id)
-    if folder is not None:
-        processings = [processing for processing in processings if processing.folder == folder]
-    with_result = [processing for processing in processings if processing.status.has_result]
-    if not with_result:
-        what = folder or f"group {group_id}"
-        raise SettingsError(f"{what} has no result; see ssx status, run ssx process first")
-    return max(with_result, key=lambda processing: str(processing.ended))
 
 
 def record_unprocessable(group: DataCollectionGroup, message: str, databases: Databases) -> None:

@@ -5,15 +5,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from flows.records import open_databases
+from flows.databases import open_databases
+from flows.looks import GroupLook, UnfinishedGroupsError, Verdict, look_at_groups
 from flows.settings import SiteSettings
-from flows.watch import (
-    GroupLook,
-    UnfinishedGroupsError,
-    Verdict,
-    look_at_groups,
-    run_watch,
-)
+from flows.watch import run_watch
 from ssx_processing.simulation.chip import SimulatedChip
 from tests.flows.conftest import CHIP, enter_chip
 from tests.flows.rows import row_counts, rows

@@ -1,0 +1,91 @@
+"""The databases of a site: ISPyB where there is one, and the ledger."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.job import Job, ProcessRequest, job_of_files, job_of_group
+from flows.settings import SiteSettings
+from ispyb_io.engines import open_engine
+from ispyb_io.ledger import Ledger
+from ispyb_io.ledger_records import Processing
+from ispyb_io.orm_client import OrmClient
+from ispyb_io.protocol import IspybClient
+from ssx_processing.errors import SettingsError
+
+LEDGER_FILE = "ssx-ledger.sqlite"
+
+
+@dataclass(frozen=True)
+class Databases:
+    """The ledger, and ISPyB where there is one."""
+
+    ledger: Ledger
+    ispyb: IspybClient | None
+
+    def require_ispyb(self) -> IspybClient:
+        """The client; an error where the site has none."""
+        if self.ispyb is None:
+            raise SettingsError("no ISPyB is configured; set SSX_ISPYB_URL, or name image files")
+        return self.ispyb
+
+
+@contextmanager
+def open_databases(
+    site: SiteSettings, ledger_folder: Path | None = None, *, create: bool = True
+) -> Iterator[Databases]:
+    """Connect to the site's ISPyB and ledger.
+
+    Parameters
+    ----------
+    ledger_folder
+        Where the ledger is if the site does not say.
+    create
+        Make the ledger where it is missing; else that is an error.
+    """
+    with ExitStack() as stack:
+        ispyb = None
+        if site.ispyb_url is not None:
+            engine = open_engine(site.ispyb_url.get_secret_value())
+            stack.callback(engine.dispose)
+            ispyb = OrmClient(engine)
+        address = ledger_address(site, ledger_folder)
+        ledger_engine = open_engine(address, create=create)
+        stack.callback(ledger_engine.dispose)
+        ledger = Ledger(ledger_engine)
+        if create:
+            ledger.create_tables()
+        yield Databases(ledger, ispyb)
+
+
+def ledger_address(site: SiteSettings, ledger_folder: Path | None) -> str | Path:
+    """The site's ledger; else a file in the folder given, else in the user's data."""
+    if site.ledger_url is not None:
+        return site.ledger_url.get_secret_value()
+    return (ledger_folder or site.data_home) / LEDGER_FILE
+
+
+def processing_of(ledger: Ledger, group_id: int | None, folder: Path | None) -> Processing:
+    """The newest processing with a result of a group, or of the files processed into a folder.
+
+    Raises
+    ------
+    SettingsError
+        There is none.
+    """
+    processings = ledger.processings(data_collection_group_id=group_id)
+    if folder is not None:
+        processings = [processing for processing in processings if processing.folder == folder]
+    with_result = [processing for processing in processings if processing.status.has_result]
+    if not with_result:
+        what = folder or f"group {group_id}"
+        raise SettingsError(f"{what} has no result; see ssx status, run ssx process first")
+    return max(with_result, key=lambda processing: str(processing.ended))
+
+
+def find_job(request: ProcessRequest, site: SiteSettings, databases: Databases) -> Job:
+    """The job that a request asks for."""
+    if request.group_id is None:
+        return job_of_files(request, site)
+    return job_of_group(request, databases.require_ispyb().group(request.group_id), site)

@@ -1,0 +1,143 @@
+"""The ``ssx`` command says what is wrong in one line and ends with status 1."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from ssx_processing.simulation.chip import SimulatedChip
+
+LYSOZYME = ("--cell", "79.1,79.1,37.9,90,90,90", "--space-group", "P43212")
+
+
+def ssx(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "SSX_"))}
+    environment = clean | {"XDG_DATA_HOME": str(cwd)} | environment
+    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=200)
+
+
+def line_of_error(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+@pytest.fixture
+def images(own_chip: SimulatedChip) -> Path:
+    return own_chip.master
+
+
+def of_no_known_format(images: Path) -> None:
+    images.write_text("no image at all\n" * 100)
+
+
+def truncated(images: Path) -> None:
+    images.write_bytes(images.read_bytes()[:1000])
+
+
+def with_a_truncated_data_file(images: Path) -> None:
+    data = images.with_name("chip_data_000002.h5")
+    data.write_bytes(data.read_bytes()[:100_000])
+
+
+def with_a_missing_data_file(images: Path) -> None:
+    images.with_name("chip_data_000001.h5").unlink()
+
+
+def without_frames(images: Path) -> None:
+    with h5py.File(images, "r+") as file:
+        del file["entry/data/data"]
+        file.create_dataset("entry/data/data", data=np.empty((0, 1062, 1028), np.uint16))
+
+
+def missing(images: Path) -> None:
+    images.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (missing, r"no such file"),
+        (of_no_known_format, r"format|dxtbx"),
+        (truncated, r"truncated, 1000 of \d+ bytes"),
+        (with_a_truncated_data_file, r"chip_data_000002\.h5: truncated"),
+        (with_a_missing_data_file, r"chip_data_000001\.h5.*missing"),
+        (without_frames, r"no frames"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_wrong_images_are_one_line_that_names_the_file(
+    images: Path, spoil: Callable[[Path], None], message: str, tmp_path: Path
+):
+    spoil(images)
+    line = line_of_error(ssx("process", images, *LYSOZYME, "--out", tmp_path / "out", cwd=tmp_path))
+    assert line.startswith("ssx: ")
+    assert images.name.removesuffix("_master.h5") in line
+    assert re.search(message, line), line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((*LYSOZYME[:2], "--space-group", "P212121x"), "space group 'P212121x' is not known"),
+        (("--cell", "79,78,37.9,90,90,90", "--space-group", "P43212"), "contradicts space group"),
+        (("--cell", "79,78", "--space-group", "P43212"), "--cell 79,78: expected six numbers"),
+        (LYSOZYME[:2], "give --cell and --space-group"),
+        ((*LYSOZYME, "--set", "spots.min_snrr=4"), "spots.min_snrr: there is no such setting"),
+        ((*LYSOZYME, "--set", "spots.min_snr=-4"), "spots.min_snr: Input should be greater than 0, got '-4'"),
+        ((*LYSOZYME, "--set", "spots"), "--set spots: expected section.name=value"),
+    ],
+)
+def test_wrong_settings_are_one_line(
+    chip: SimulatedChip, arguments: tuple[str, ...], message: str, tmp_path: Path
+):
+    line = line_of_error(ssx("process", chip.master, *arguments, "--out", tmp_path / "out", cwd=tmp_path))
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("process", "--group", "1"), "no ISPyB is configured"),
+        (("watch", "--once"), "no ISPyB is configured"),
+        (("merge", "nowhere"), "ssx-ledger.sqlite: no such database file"),
+        (("show", "7"), "group 7 has no result"),
+        (("process", *LYSOZYME), "give either image files or the id of a group"),
+        (("process", "a.h5", *LYSOZYME), "give the folder for the results"),
+    ],
+)
+def test_requests_that_cannot_be_met_are_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path):
+    assert message in line_of_error(ssx(*arguments, cwd=tmp_path))
+
+
+def test_wrong_requests_leave_nothing_behind(tmp_path: Path):
+    ssx("process", "a.h5", *LYSOZYME, "--out", "out", cwd=tmp_path)
+    ssx("merge", "nowhere", cwd=tmp_path)
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_wrong_address_of_ispyb_is_one_line_without_the_password(tmp_path: Path):
+    url = "mysql+pymysql://me:secret@127.0.0.1:1/ispyb"
+    line = line_of_error(ssx("ispyb", "check", cwd=tmp_path, SSX_ISPYB_URL=url))
+    assert "127.0.0.1" in line
+    assert "secret" not in line
+
+
+@pytest.mark.slow
+def test_the_demonstration_runs_and_a_second_time_does_nothing(tmp_path: Path):
+    first = ssx("demo", "--folder", "demo", "--frames", "60", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    for name in ("frame_hits", "lattices_merged", "CC1/2", "CC to the truth", "merged.mtz", "report.html"):
+        assert name in first.stdout
+    second = ssx("demo", "--folder", "demo", "--frames", "60", cwd=tmp_path)
+    assert second.returncode == 0, second.stderr
+    assert "nothing is simulated, processed or recorded again" in second.stdout
