@@ -60,6 +60,8 @@ def bare_decompressor(data_file: Path) -> Callable[[int], None]:
     function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_size_t]
     with h5py.File(data_file) as file:
         dataset = file["/entry/data/data"]
+        if not isinstance(dataset, h5py.Dataset):
+            raise TypeError(f"{data_file}: /entry/data/data is no data set")
         chunks = [dataset.id.read_direct_chunk((i, 0, 0))[1] for i in range(len(dataset))]
         out = np.empty(dataset.shape[1:], dataset.dtype)
     arrays = [np.frombuffer(c, np.uint8) for c in chunks]

@@ -82,7 +82,7 @@ class SpotSettings(Settings):
     """Which pixels belong to a Bragg spot, and when a frame is a hit."""
 
     min_snr: PositiveFloat = 5.0
-    """A pixel is strong this many sigmas above its ring's mean; a spot's peakfinder8 ratio is at least this."""
+    """A pixel is strong so many sigmas above its ring's mean; a spot's peakfinder8 ratio is at least this."""
     min_significance: PositiveFloat = 4.0
     """Least signal-to-noise ratio of a spot, counting statistics and background error included."""
     min_pixels: PositiveInt = 2
@@ -147,7 +147,7 @@ class CalibrationSettings(Settings):
     n_frames: PositiveInt = 200
     """Frames looked at, spread evenly."""
     hot_pixel_fraction: Annotated[float, Field(gt=0, le=1)] = 0.05
-    """A pixel that stands out alone on more than this fraction of these frames, and on 4, is masked as hot."""
+    """A pixel that stands out alone on more than this fraction of them, and on 4, is masked as hot."""
     refine_beam_centre: bool = True
     """Correct the beam centre by the median residual of indexed spots."""
     min_lattices: PositiveInt = 5

@@ -10,7 +10,7 @@ from ssx_processing.kernels.axis_search import axis_search, hemisphere
 from ssx_processing.kernels.lattice_score import index_distance, inverse, log10_chance, match_score
 from ssx_processing.kernels.pair_search import pair_search
 from ssx_processing.kernels.refinement import RIGID_ROUNDS, TOLERANCES, refine_lattice
-from ssx_processing.kernels.unit_cell import SearchLattice, misorientation_deg
+from ssx_processing.kernels.unit_cell import SearchLattice, misorientation_deg, real_space
 
 PROPOSALS = 32
 """Orientations kept by each search."""
@@ -65,7 +65,7 @@ class Indexer:
         """Lay out the directions of the axis search."""
         length = float(np.linalg.norm(self.lattice.axis))
         self.directions = hemisphere(0.36 / (length * self.q_max_axis))
-        self.to_hkl_crystal = np.ascontiguousarray(np.linalg.inv(self.lattice.b))
+        self.to_hkl_crystal = real_space(self.lattice.b)
 
     def index(self, q: NDArray[np.float64], snr: NDArray[np.float64]) -> list[IndexedLattice]:
         """Lattices of one frame, the most convincing kind first.
@@ -88,7 +88,7 @@ class Indexer:
                 break
             if all(self._misorientation_deg(a, other.a_primitive) > SAME_ORIENTATION_DEG for other in found):
                 found.append(IndexedLattice(a, log10_e, n_indexed, len(offered)))
-            left = left[index_distance(q[left], np.linalg.inv(a)) > EXPLAINED]
+            left = left[index_distance(q[left], real_space(a)) > EXPLAINED]
         return found
 
     def _misorientation_deg(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

@@ -32,6 +32,11 @@ def b_matrix(cell: UnitCell) -> NDArray[np.float64]:
     return np.array(gemmi.UnitCell(*cell).frac.mat.tolist()).T + 0.0
 
 
+def real_space(a_matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(3, 3) array: rows a, b, c in Å; times q it gives the fractional hkl."""
+    return np.linalg.inv(a_matrix).astype(np.float64)
+
+
 def cell_of(a_matrix: NDArray[np.float64]) -> UnitCell:
     """Unit cell of an A (or B) matrix.
 
@@ -40,7 +45,7 @@ def cell_of(a_matrix: NDArray[np.float64]) -> UnitCell:
     >>> [round(x, 6) for x in cell_of(b_matrix((50.0, 60.0, 70.0, 90.0, 100.0, 90.0)))]
     [50.0, 60.0, 70.0, 90.0, 100.0, 90.0]
     """
-    vectors = np.linalg.inv(a_matrix)  # rows a, b, c
+    vectors = real_space(a_matrix)
     a, b, c = (float(np.linalg.norm(v)) for v in vectors)
 
     def angle(i: int, j: int, lengths: float) -> float:
@@ -131,7 +136,7 @@ def search_lattice(cell: UnitCell, space_group: gemmi.SpaceGroup) -> SearchLatti
     rotations = lattice_rotations(cell, space_group)
     points = _reciprocal_points(b)
     lengths = np.linalg.norm(points, axis=1)
-    axis = _shortest_vector(np.linalg.inv(b))
+    axis = _shortest_vector(real_space(b))
     about = np.array([np.allclose(r @ axis, axis, atol=1e-2) for r in rotations])
     flips = any(np.allclose(r @ axis, -axis, atol=1e-2) for r in rotations)
     return SearchLattice(
@@ -153,7 +158,7 @@ def _reciprocal_points(b: NDArray[np.float64]) -> NDArray[np.float64]:
     """Lattice points up to 0.30 1/Å or `TABLE_POINTS` of them, without the origin, ascending in length."""
     volume = 1.0 / abs(float(np.linalg.det(b)))
     q_max = min(0.30, (3.0 * TABLE_POINTS / (4.0 * math.pi * volume)) ** (1.0 / 3.0))
-    limits = np.ceil(np.linalg.norm(np.linalg.inv(b), axis=1) * q_max).astype(int)
+    limits = np.ceil(np.linalg.norm(real_space(b), axis=1) * q_max).astype(int)
     hkl = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in limits), indexing="ij"), axis=-1).reshape(
         -1, 3
     )
@@ -183,7 +188,7 @@ def _shortest_vector(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def rotation_of(a_matrix: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rotation U nearest to A B^-1 (polar decomposition)."""
-    u, _, vt = np.linalg.svd(a_matrix @ np.linalg.inv(b))
+    u, _, vt = np.linalg.svd(a_matrix @ real_space(b))
     return u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
 
 

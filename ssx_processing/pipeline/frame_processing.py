@@ -17,7 +17,7 @@ from ssx_processing.kernels.prediction import excitation_and_position, predict_r
 from ssx_processing.kernels.refinement import compose, refine_lattice
 from ssx_processing.kernels.rings import azimuth_class, ring_table
 from ssx_processing.kernels.spot_finding import SpotFinder
-from ssx_processing.kernels.unit_cell import cell_of, rotation_of, search_lattice
+from ssx_processing.kernels.unit_cell import cell_of, real_space, rotation_of, search_lattice
 from ssx_processing.models import FrameStatus, Geometry, Lattice, SpotList
 from ssx_processing.settings import ProcessingSettings
 
@@ -168,7 +168,7 @@ class FrameProcessor:
         proposals = self.indexer.index(q, spots.snr)
         if not proposals:
             return []
-        distance = np.array([index_distance(q, np.linalg.inv(p.a_primitive)) for p in proposals])
+        distance = np.array([index_distance(q, real_space(p.a_primitive)) for p in proposals])
         owner = np.where(distance.min(axis=0) < INDEXED, distance.argmin(axis=0), -1)
         lattices = [self._refine(p, q, np.flatnonzero(owner == n), spots) for n, p in enumerate(proposals)]
         return [lattice for lattice in lattices if lattice is not None]
@@ -181,7 +181,7 @@ class FrameProcessor:
         if len(mine) < self.settings.indexing.min_spots:
             return None
         rotation = rotation_of(proposal.a_primitive, lattice.b)
-        strain_tensor = rotation.T @ proposal.a_primitive @ np.linalg.inv(lattice.b) - np.eye(3)
+        strain_tensor = rotation.T @ proposal.a_primitive @ real_space(lattice.b) - np.eye(3)
         strain = np.einsum("mij,ij->m", lattice.strains, strain_tensor)
         a = np.empty((3, 3))
         compose(rotation, strain, lattice.strains, lattice.b, a)
@@ -189,10 +189,10 @@ class FrameProcessor:
         refine_lattice(
             q[mine], self.s0, lattice.b, lattice.strains, rotation, strain, sigma, FINAL_TOLERANCES, 0, a
         )
-        hkl = np.rint(q[mine] @ np.linalg.inv(a).T)
+        hkl = np.rint(q[mine] @ real_space(a).T)
         fit = np.empty((len(mine), 4))
         excitation_and_position(hkl, a, self.s0, self.rectangles, self.axes, self.sensor, fit)
-        close = (index_distance(q[mine], np.linalg.inv(a)) < INDEXED) & (fit[:, 2] >= 0)
+        close = (index_distance(q[mine], real_space(a)) < INDEXED) & (fit[:, 2] >= 0)
         mine, fit = mine[close], fit[close]
         if len(mine) < self.settings.indexing.min_spots:
             return None
@@ -224,7 +224,7 @@ class FrameProcessor:
         """(n, 4) array: observed minus predicted x and y in pixels, |q| and excitation error of its spots."""
         mine = lattice.spot_index
         q = self.scattering_vectors(spots)[mine]
-        hkl = np.rint(q @ np.linalg.inv(lattice.a_matrix).T)
+        hkl = np.rint(q @ real_space(lattice.a_matrix).T)
         fit = np.empty((len(mine), 4))
         excitation_and_position(hkl, lattice.a_matrix, self.s0, self.rectangles, self.axes, self.sensor, fit)
         return np.column_stack(

@@ -45,12 +45,12 @@ def expected_image(xy: np.ndarray, photons: float) -> np.ndarray:
 @pytest.mark.parametrize("photons", [0.0, 30.0, 1000.0])
 def test_intensities_are_unbiased_and_their_sigmas_true(background, photons, rng):
     pulls, intensities = [], []
+    inside = 1 - np.exp(-0.5 * (4.0 / 1.1) ** 2)
     for _ in range(6):
         xy = grid(rng)
         image = rng.poisson(background + expected_image(xy, photons)).astype(np.uint32)
         r = integrate(image, xy)
         assert not r[:, FLAGS].any()
-        inside = 1 - np.exp(-0.5 * (4.0 / 1.1) ** 2)
         intensities.append(r[:, INTENSITY])
         pulls.append((r[:, INTENSITY] - photons * inside) / r[:, SIGMA])
     pull = np.concatenate(pulls)

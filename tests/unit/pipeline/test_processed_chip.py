@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from ssx_processing.kernels.unit_cell import b_matrix, lattice_rotations, misorientation_deg
 from ssx_processing.models import FrameStatus
@@ -37,11 +37,11 @@ def test_visible_spots_are_found_and_nothing_but_spots(processed_chip: Processed
         xy, true_xy = mine[["x_px", "y_px"]].to_numpy(), np.stack([true.x_px[theirs], true.y_px[theirs]], 1)
         if len(xy) == 0 or len(true_xy) == 0:
             continue
-        distance, nearest = cKDTree(true_xy).query(xy)
+        distance, nearest = KDTree(true_xy).query(xy)
         genuine.append(distance < 2.5)
         strong = snr[theirs][nearest] > 8
         errors.append((xy - true_xy[nearest])[(distance < 2.5) & strong])
-        recalled.append(cKDTree(xy).query(true_xy[snr[theirs] > 7.0])[0] < 2.5)
+        recalled.append(KDTree(xy).query(true_xy[snr[theirs] > 7.0])[0] < 2.5)
     assert np.concatenate(recalled).mean() > 0.98
     assert np.concatenate(genuine).mean() > 0.995
     error = np.concatenate(errors)
