@@ -36,7 +36,7 @@ format: environment  ## format, and mend what the linter can mend
 
 .PHONY: benchmark
 benchmark: environment  ## time of each step per frame, as ratios to bare decompression
-	$(RUN)python benchmarks/frame_costs.py
+	$(RUN)python benchmarks/frames.py
 
 .PHONY: debian
 debian:  ## as root: install the Debian packages that optional features and tests need
