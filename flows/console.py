@@ -94,7 +94,7 @@ def print_chunks(chunks: Sequence[Chunk]) -> None:
         images = f"{c.start + 1}-{c.stop}"
         hits, indexed = (str(c.counts.get(name, "")) for name in ("frame_hits", "frames_indexed"))
         table.add_row(
-            str(c.index + 1), images, c.status, str(c.attempts), hits, indexed, c.key, Text(c.message)
+            str(c.index + 1), images, c.status, str(c.attempts), hits, indexed, c.key[:8], Text(c.message)
         )
     Console().print(table)
 

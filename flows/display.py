@@ -49,7 +49,7 @@ class ProgressDisplay:
 
     def say(self, what: str) -> None:
         """Name what is being done."""
-        self._bar.update(self._task, description=what)
+        self._bar.update(self._task, description=what if len(what) <= 30 else what[:29] + "…")
 
     def show(self, run: DataSetRun, place: int) -> None:
         """Take in a chunk that is done or has failed."""
