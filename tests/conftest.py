@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+collect_ignore = ["data"]  # scripts there say how data was made; they need packages that we do not have
+
 
 @pytest.fixture
 def rng() -> np.random.Generator:
