@@ -4,4 +4,8 @@
 ``pipeline/process_chunk.py``.
 """
 
+from ssx_processing.compilation import keep_compiled_kernels
+
 __version__ = "0.1.0"
+
+keep_compiled_kernels()  # before any kernel is imported, and numba with it

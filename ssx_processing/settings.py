@@ -22,7 +22,7 @@ from pydantic import (
 
 from ssx_processing.models import UnitCell
 
-ALGORITHM_VERSION = "1"
+ALGORITHM_VERSION = "2"
 """Part of every result's key; raised whenever the same input would give other numbers."""
 
 
@@ -97,7 +97,7 @@ class SpotSettings(Settings):
     """A frame with at least this many spots is a hit."""
     max_spots: PositiveInt = 2000
     """The search of a frame stops at this many spots."""
-    pixels_per_ring: PositiveInt = 192
+    pixels_per_ring: Annotated[int, Field(ge=16, le=4096)] = 192
     """Pixels sampled in each ring for its mean and standard deviation."""
     gain: PositiveFloat = 1.0
     """Counts per photon."""

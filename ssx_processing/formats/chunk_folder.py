@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,17 +21,20 @@ def atomic_folder(final: Path) -> Iterator[Path]:
     """Folder to fill, which gets the name ``final`` when the block ends without an error.
 
     Two processes may fill the same folder: the first to finish wins, which is right because
-    folders are named by their content.
+    folders are named by their content. A folder of that name without a summary, such as an
+    interrupted copy, is replaced.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    temporary = final.with_name(f".{final.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    temporary.mkdir()  # not mkdtemp, which hides results from the group
     try:
         yield temporary
-        temporary.chmod(0o755)  # mkdtemp's 0o700 would hide results from the group
+        if final.is_dir() and not (final / SUMMARY).is_file():
+            shutil.rmtree(final)
         try:
             temporary.rename(final)
         except OSError:
-            if not final.is_dir():
+            if not (final / SUMMARY).is_file():
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -91,6 +91,9 @@ def _without_path(error: ImageReadError, path: Path) -> str:
 class FrameSet:
     """Frames of many files under one number, from 0; files are opened when needed.
 
+    A pixel that is bad in one of the files opened on construction is bad in all; the lowest
+    saturation counts.
+
     All HDF5 files are looked at on construction. Of other files only the first is: if it holds one
     frame, others with its suffix are taken to hold one each, which is checked when they are read.
     """
@@ -181,7 +184,9 @@ class FrameSet:
         if alike and not is_hdf5(path):
             self._counts[number] = 1
         else:
-            self._reader(number)
+            reader = self._reader(number)
+            self.bad_pixels = self.bad_pixels | reader.bad_pixels
+            self.saturation = min(self.saturation, reader.saturation)
         return self._counts[number]
 
     def _reader(self, number: int) -> FrameReader:

@@ -177,16 +177,33 @@ def ray_to_pixel(
     return -1.0, -1.0, -1
 
 
-def pixel_q_map(geometry: Geometry) -> NDArray[np.float32]:
-    """(slow, fast) array of |q| in 1/Å at pixel centres; nan where no panel is."""
-    image = np.full(geometry.image_shape, np.nan, np.float32)
+WIDE_ANGLE = 2.0 * math.sin(math.radians(7.5))
+"""|q| times wavelength at 2 theta = 15 degrees, beyond which polarisation shapes the background."""
+
+
+def pixel_maps(geometry: Geometry) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """|q| in 1/Å at pixel centres, nan where no panel is, and which half of its ring a pixel belongs to.
+
+    Returns
+    -------
+    (slow, fast) array
+        |q|.
+    (slow, fast) array
+        1 where a pixel beyond 2 theta = 15 degrees scatters more horizontally (along x) than
+        vertically, else 0: the background of a polarised beam differs between the two.
+    """
+    length = np.full(geometry.image_shape, np.nan, np.float32)
+    half = np.zeros(geometry.image_shape, np.uint8)
     rectangles, axes, s0 = panel_rectangles(geometry), panel_axes(geometry), incident_wave_vector(geometry)
     for p, (fast0, slow0, n_fast, n_slow) in enumerate(rectangles):
         y, x = np.mgrid[slow0 : slow0 + n_slow, fast0 : fast0 + n_fast] + 0.5
         panel = np.full(x.size, p, np.int32)
         q = pixel_to_q(x.ravel(), y.ravel(), panel, rectangles, axes, s0, *sensor(geometry))
-        image[slow0 : slow0 + n_slow, fast0 : fast0 + n_fast] = np.linalg.norm(q, axis=1).reshape(x.shape)
-    return image
+        here = np.s_[slow0 : slow0 + n_slow, fast0 : fast0 + n_fast]
+        length[here] = np.linalg.norm(q, axis=1).reshape(x.shape)
+        sideways = np.abs(q[:, 0]) > np.abs(q[:, 1])
+        half[here] = sideways.reshape(x.shape) & (length[here] * geometry.wavelength > WIDE_ANGLE)
+    return length, half
 
 
 def beam_centre_px(geometry: Geometry) -> tuple[float, float]:
@@ -199,12 +216,11 @@ def beam_centre_px(geometry: Geometry) -> tuple[float, float]:
     return float(i + rectangle[0]), float(j + rectangle[1])
 
 
-def shifted(geometry: Geometry, shift_px: tuple[float, float]) -> Geometry:
-    """Geometry whose beam centre lies ``shift_px`` (fast, slow) further on every panel."""
-    axes = panel_axes(geometry)
-    move = -shift_px[0] * axes[0, 1] - shift_px[1] * axes[0, 2]
+def moved(geometry: Geometry, by_mm: NDArray[np.float64]) -> Geometry:
+    """Geometry with all panels moved by the same (3,) vector in the laboratory."""
+    origins = [np.array(panel.origin_mm) + by_mm for panel in geometry.panels]
     panels = tuple(
-        replace(panel, origin_mm=(float(o[0]), float(o[1]), float(o[2])))
-        for panel, o in zip(geometry.panels, axes[:, 0] + move, strict=True)
+        replace(panel, origin_mm=(float(x), float(y), float(z)))
+        for panel, (x, y, z) in zip(geometry.panels, origins, strict=True)
     )
     return replace(geometry, panels=panels)

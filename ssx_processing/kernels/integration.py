@@ -22,7 +22,10 @@ FLAG_BACKGROUND = 8
 MIN_BACKGROUND_PIXELS = 12
 CLIP_SIGMAS = 5.0
 
-INTENSITY, SIGMA, BACKGROUND, PEAK, FLAGS = range(5)
+LEAST_BACKGROUND = 0.02
+"""Photons per pixel below which the expected background is not believed."""
+
+INTENSITY, SIGMA, BACKGROUND, PEAK, FLAGS, NOISE = range(6)
 """Columns of the result."""
 
 
@@ -34,6 +37,7 @@ def integrate_reflections(
     y_px: NDArray[np.float64],
     panel: NDArray[np.int64],
     rectangles: NDArray[np.int64],
+    expected_background: NDArray[np.float64],
     radii: tuple[float, float, float],
     gain: float,
     saturation: float,
@@ -55,6 +59,8 @@ def integrate_reflections(
         Predicted positions.
     rectangles : (p, 4) array
         Panels.
+    expected_background : (n,) array
+        Counts per pixel that a smooth model expects; for the noise only, not for the intensity.
     radii
         Of the disc, and inner and outer of the background ring, pixels.
     gain
@@ -66,18 +72,23 @@ def integrate_reflections(
 
     Returns
     -------
-    (n, 5) array
+    (n, 6) array
         Intensity and sigma in photons, background in photons per pixel, largest pixel of the disc
-        in counts, flags.
+        in counts, flags, and the variance in photons² that an empty reflection would have there.
+        That noise knows nothing of the reflection's own pixels, as weights must not: those whose
+        pixels fluctuated down would weigh more, and weak intensities be merged too low.
     """
     n = x_px.shape[0]
-    out = np.zeros((n, 5))
+    out = np.zeros((n, 6))
     for i in range(n):
         _stamp(owners, x_px[i], y_px[i], rectangles[panel[i]], radii[0], 1)
     for i in range(n):
-        _integrate_one(
+        n_peak, n_background = _integrate_one(
             image, bad_pixels, x_px[i], y_px[i], rectangles[panel[i]], radii, gain, saturation, owners, out[i]
         )
+        if n_background > 0:
+            photons = max(expected_background[i] / gain, LEAST_BACKGROUND)
+            out[i, NOISE] = photons * n_peak * (1.0 + n_peak / n_background)
     for i in range(n):
         _stamp(owners, x_px[i], y_px[i], rectangles[panel[i]], radii[0], 0)
     return out
@@ -112,8 +123,8 @@ def _integrate_one(
     saturation: float,
     owners: NDArray[np.uint8],
     row: NDArray[np.float64],
-) -> None:
-    """Integrate one reflection into its row."""
+) -> tuple[int, int]:
+    """Integrate one reflection into its row; return its pixels of disc and background, 0 if unknown."""
     outer = radii[2]
     flags = 0
     x_end, y_end = rectangle[0] + rectangle[2], rectangle[1] + rectangle[3]
@@ -125,7 +136,7 @@ def _integrate_one(
                 continue
             if xx < rectangle[0] or xx >= x_end or yy < rectangle[1] or yy >= y_end or bad_pixels[yy, xx]:
                 row[FLAGS] = FLAG_BAD_PIXEL
-                return
+                return 0, 0
             v = float(image[yy, xx])
             n_peak += 1
             peak_sum += v
@@ -154,7 +165,7 @@ def _integrate_one(
                     squares += v * v
         if n < MIN_BACKGROUND_PIXELS:
             row[FLAGS] = FLAG_BACKGROUND
-            return
+            return 0, 0
         mean = total / n
         variance = max((squares - n * mean * mean) / (n - 1), gain * max(mean, gain / n))
         limit = mean + CLIP_SIGMAS * math.sqrt(gain * max(mean, 0.0)) + 2.0 * gain
@@ -163,3 +174,4 @@ def _integrate_one(
     row[BACKGROUND] = mean / gain
     row[PEAK] = highest
     row[FLAGS] = flags
+    return n_peak, n

@@ -275,13 +275,13 @@ def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> 
 
 
 def random_halves(
-    dataset: NDArray[np.uint64], frame: NDArray[np.int64], lattice: NDArray[np.int64]
+    file_hash: NDArray[np.uint64], frame: NDArray[np.int64], lattice: NDArray[np.int64]
 ) -> NDArray[np.uint8]:
     """Half, 0 or 1, of each lattice: a hash, so it depends on neither order nor other lattices.
 
     Parameters
     ----------
-    dataset : (n_lattices,) array
+    file_hash : (n_lattices,) array
         Any number that stands for the data set or file.
 
     Examples
@@ -289,7 +289,7 @@ def random_halves(
     >>> random_halves(np.zeros(6, np.uint64), np.arange(6), np.zeros(6, np.int64)).tolist()
     [0, 0, 1, 0, 0, 0]
     """
-    mixed = _splitmix(dataset.astype(np.uint64))
+    mixed = _splitmix(file_hash.astype(np.uint64))
     for number in (frame, lattice):
         mixed = _splitmix(mixed ^ number.astype(np.uint64))
     return (mixed >> np.uint64(63)).astype(np.uint8)

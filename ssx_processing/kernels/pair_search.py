@@ -129,7 +129,7 @@ def pair_search(
                 for c in range(b_start, b_end):
                     g2 = points[c]
                     between = (g1[0] * g2[0] + g1[1] * g2[1] + g1[2] * g2[2]) / (lengths[a] * lengths[c])
-                    if abs(between - cosine) > window:
+                    if abs(between - cosine) > window or abs(between) > MAX_COSINE:
                         continue
                     pair_rotation(g1, g2, q1, q2, rotation)
                     inverse_of_turned(to_hkl_crystal, rotation, to_hkl)

@@ -78,7 +78,7 @@ def _ring_of_pixel(
     q = q_map[usable].astype(np.float64)
     if q.size == 0:
         return np.empty(0, np.uint16), np.empty(0, np.float32)
-    step = max(float(np.nanmax(np.abs(np.diff(q_map, axis=1)))), 1e-6)  # |q| per pixel
+    step = _q_per_pixel(q_map)
     radius = q / step
     # width 1 up to radius 100, then 1 % of the radius: integral of dr / width
     number = np.where(radius < 100.0, radius, 100.0 + 100.0 * np.log(np.maximum(radius, 100.0) / 100.0))
@@ -101,6 +101,14 @@ def _ring_of_pixel(
     total = np.bincount(ring, minlength=n)
     mean_q = np.bincount(ring, weights=q, minlength=n) / np.maximum(total, 1)
     return ring.astype(np.uint16), mean_q.astype(np.float32)
+
+
+def _q_per_pixel(q_map: NDArray[np.float32]) -> float:
+    """Typical change of |q| from pixel to pixel; a median, which jumps between panels do not move."""
+    along_fast, along_slow = np.diff(q_map[:-1], axis=1), np.diff(q_map[:, :-1], axis=0)
+    gradient = np.hypot(along_fast, along_slow)
+    gradient = gradient[np.isfinite(gradient)]
+    return max(float(np.median(gradient)), 1e-6) if gradient.size else 1e-6
 
 
 def _sample_of_rings(
@@ -134,16 +142,6 @@ def _groups_of_blocks(flat: NDArray[np.uint16], n_rings: int) -> NDArray[np.uint
     groups = np.stack([low // GROUP, np.maximum(high, 0) // GROUP], axis=1)
     groups[high < 0] = (1, 0)
     return groups.astype(np.uint16)
-
-
-def azimuth_class(
-    geometry_q_map: NDArray[np.float32], wavelength: float, beam_px: tuple[float, float]
-) -> NDArray[np.uint8]:
-    """1 where a pixel beyond 2 theta = 15 degrees scatters more horizontally than vertically, else 0."""
-    y, x = np.mgrid[: geometry_q_map.shape[0], : geometry_q_map.shape[1]] + 0.5
-    horizontal = np.abs(x - beam_px[0]) > np.abs(y - beam_px[1])
-    wide = geometry_q_map > 2.0 * math.sin(math.radians(7.5)) / wavelength
-    return (horizontal & wide).astype(np.uint8)
 
 
 @njit(cache=True, nogil=True)
@@ -194,7 +192,8 @@ def ring_statistics(
         start = sample_start[r]
         n = min(sample_start[r + 1] - start, 4096)
         for i in range(n):
-            values[i] = image[sample[start + i]]
+            v = np.float32(image[sample[start + i]])
+            values[i] = v if v == v else np.float32(-1e12)  # not a number: never inside the window
         start_mean = _median_of_means(values, n)
         spread = np.float32(START_SIGMAS * math.sqrt(gain * max(start_mean, gain / ARC)))
         low, high = np.float32(start_mean - spread), np.float32(start_mean + spread)

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from ssx_processing.kernels.geometry import panel_of_pixel
 from ssx_processing.kernels.rings import BLOCK, GROUP, RingTable, ring_statistics
 from ssx_processing.models import SpotList
 
@@ -217,15 +218,7 @@ def _measure_spot(
     row: NDArray[np.float64],
 ) -> bool:
     """Grow the spot that contains pixel ``first`` and measure it; False if it is none."""
-    panel = -1
-    fy, fx = first // width, first % width
-    for p in range(rectangles.shape[0]):
-        if (
-            rectangles[p, 0] <= fx < rectangles[p, 0] + rectangles[p, 2]
-            and rectangles[p, 1] <= fy < rectangles[p, 1] + rectangles[p, 3]
-        ):
-            panel = p
-            break
+    panel = panel_of_pixel(first % width, first // width, rectangles)
     if panel < 0:
         return False
     n, touches_bad = _grow(image, width, first, ring, threshold, rectangles[panel], seen, stamp, stack)

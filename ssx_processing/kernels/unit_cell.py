@@ -11,6 +11,7 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
+from ssx_processing.kernels.symmetry import symmetrised_cell
 from ssx_processing.models import UnitCell
 
 TABLE_POINTS = 27_000
@@ -64,7 +65,21 @@ def primitive_transform(cell: UnitCell, space_group: gemmi.SpaceGroup) -> NDArra
 def lattice_rotations(cell: UnitCell, space_group: gemmi.SpaceGroup) -> NDArray[np.float64]:
     """(n, 3, 3) array of the lattice's proper rotations, Cartesian frame of the crystal, identity first."""
     crystal = gemmi.UnitCell(*cell)
-    ops = gemmi.find_lattice_symmetry(crystal, space_group.centring_type(), METRIC_TOLERANCE_DEG)
+    return _cartesian_rotations(
+        crystal, gemmi.find_lattice_symmetry(crystal, space_group.centring_type(), METRIC_TOLERANCE_DEG)
+    )
+
+
+def point_group_rotations(cell: UnitCell, space_group: gemmi.SpaceGroup) -> NDArray[np.float64]:
+    """(n, 3, 3) array of the rotations of the space group, Cartesian frame of the crystal, identity first.
+
+    Fewer than the lattice's where the cell happens to look more symmetric than the crystal is.
+    """
+    return _cartesian_rotations(gemmi.UnitCell(*cell), space_group.operations())
+
+
+def _cartesian_rotations(crystal: gemmi.UnitCell, ops: gemmi.GroupOps) -> NDArray[np.float64]:
+    """Proper rotations of the operations, each once."""
     orth = np.array(crystal.orth.mat.tolist())
     rotations = [orth @ (np.array(op.rot) / gemmi.Op.DEN) @ np.linalg.inv(orth) for op in ops.sym_ops]
     # the nearest rotation: a cell may deviate a little from its lattice's metric
@@ -114,7 +129,7 @@ class SearchLattice:
     rotations: NDArray[np.float64]
     """(n, 3, 3) proper rotations of the lattice, Cartesian."""
     strains: NDArray[np.float64]
-    """(m, 3, 3) strains allowed, Cartesian."""
+    """(m, 3, 3) strains that the space group allows, Cartesian."""
     points: NDArray[np.float64]
     """(p, 3) reciprocal lattice points, ascending in length, Cartesian."""
     lengths: NDArray[np.float64]
@@ -130,7 +145,8 @@ class SearchLattice:
 
 
 def search_lattice(cell: UnitCell, space_group: gemmi.SpaceGroup) -> SearchLattice:
-    """Prepare the search for a known cell."""
+    """Prepare the search for a known cell, which is made to obey the space group exactly."""
+    cell = symmetrised_cell(cell, space_group.xhm())
     m = primitive_transform(cell, space_group)
     b = b_matrix(cell) @ np.linalg.inv(m.T)
     rotations = lattice_rotations(cell, space_group)
@@ -144,7 +160,7 @@ def search_lattice(cell: UnitCell, space_group: gemmi.SpaceGroup) -> SearchLatti
         b=b,
         to_conventional=m.T,
         rotations=rotations,
-        strains=allowed_strains(rotations),
+        strains=allowed_strains(point_group_rotations(cell, space_group)),
         points=points,
         lengths=lengths,
         is_first=_first_of_orbit(points, rotations),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from ssx_processing.errors import ImageReadError
+from ssx_processing.errors import GeometryError, ImageReadError, SsxError
 from ssx_processing.formats.chunk_folder import SUMMARY, atomic_folder, read_summary, write_json
 from ssx_processing.formats.frames import FrameSet
 from ssx_processing.formats.run_folder import RunFolder
@@ -21,6 +21,10 @@ from ssx_processing.settings import ProcessingSettings, content_key
 Progress = Callable[[int, int], None]
 MIN_SPOTS_FOR_ROCKING = 100
 Q_BINS = 8
+MAX_MOVES = 3
+"""Corrections of the beam centre at most; the frames are indexed again after each."""
+SMALL_MOVE_PX = 0.02
+"""A median residual below this is none."""
 
 
 @dataclass(frozen=True)
@@ -85,16 +89,16 @@ def _learn(
     hot = hot_pixels(counts, len(spot_lists), settings.calibration.hot_pixel_fraction)
     spot_lists = [_without_hot(spots, hot) for spots in spot_lists]
     hits = [s for s in spot_lists if len(s) >= settings.spots.min_spots_for_hit]
-    shift, indexed = _beam_shift(processor, hits, settings)
+    indexed = _centre_beam(processor, hits, settings)
     return Calibration(
         key=key,
         folder=folder,
         geometry=processor.geometry,
         bad_pixels=frames.bad_pixels | hot,
         saturation=frames.saturation,
-        rocking=fit_rocking(np.concatenate([r[:, 2:] for r in indexed]) if indexed else np.empty((0, 2))),
+        rocking=fit_rocking(np.concatenate([r[:, 3:] for r in indexed]) if indexed else np.empty((0, 2))),
         peak_radius_px=spot_radius(hits),
-        beam_shift_px=shift,
+        beam_shift_px=beam_shift_px(frames.geometry, processor.geometry),
         n_frames=len(spot_lists),
         n_hits=len(hits),
         n_lattices=len(indexed),
@@ -108,11 +112,11 @@ def _find_spots(
     """Spots of the chosen frames that can be read, and how often each pixel stood out alone."""
     counts = np.zeros(frames.geometry.image_shape, np.uint16)
     spot_lists: list[SpotList] = []
-    error: ImageReadError | None = None
+    error: SsxError | None = None
     for n, frame in enumerate(chosen):
         try:
             image = frames.read(int(frame))
-        except ImageReadError as caught:
+        except (ImageReadError, GeometryError) as caught:
             error = caught
         else:
             spot_lists.append(processor.finder.find(image))
@@ -131,25 +135,34 @@ def _without_hot(spots: SpotList, hot: NDArray[np.bool_]) -> SpotList:
     return SpotList(**{name: values[keep] for name, values in vars(spots).items()})
 
 
-def _beam_shift(
+def _centre_beam(
     processor: FrameProcessor, hits: list[SpotList], settings: ProcessingSettings
-) -> tuple[tuple[float, float], list[NDArray[np.float64]]]:
-    """Move the processor's beam centre by the median residual, twice; return the shift and residuals."""
-    total = np.zeros(2)
+) -> list[NDArray[np.float64]]:
+    """Move the processor's detector by the median residual until it is small; return the last residuals.
+
+    One vector in the laboratory for all panels, whichever way their axes point.
+    """
     residuals: list[NDArray[np.float64]] = []
-    for _ in range(3):
+    for move in range(MAX_MOVES + 1):
         residuals = [
             processor.residuals(lattice, spots) for spots in hits for lattice in processor.index(spots)
         ]
         enough = len(residuals) >= settings.calibration.min_lattices
-        if not settings.calibration.refine_beam_centre or not enough:
+        if not settings.calibration.refine_beam_centre or not enough or move == MAX_MOVES:
             break
-        shift = np.median([np.median(r[:, :2], axis=0) for r in residuals], axis=0)
-        if np.hypot(*shift) < 0.02:
+        off_mm = np.median([np.median(r[:, :3], axis=0) for r in residuals], axis=0)
+        if np.linalg.norm(off_mm) < SMALL_MOVE_PX * processor.geometry.panels[0].pixel_size_mm[0]:
             break
-        total += shift
-        processor.shift_beam_centre((float(shift[0]), float(shift[1])))
-    return (float(total[0]), float(total[1])), residuals
+        processor.move_detector(-off_mm)
+    return residuals
+
+
+def beam_shift_px(before: Geometry, after: Geometry) -> tuple[float, float]:
+    """By how much the beam centre moved on the first panel, fast and slow."""
+    moved = np.array(before.panels[0].origin_mm) - after.panels[0].origin_mm
+    panel = before.panels[0]
+    fast, slow = float(moved @ panel.fast_axis), float(moved @ panel.slow_axis)
+    return fast / panel.pixel_size_mm[0], slow / panel.pixel_size_mm[1]
 
 
 def fit_rocking(q_and_error: NDArray[np.float64]) -> Rocking:

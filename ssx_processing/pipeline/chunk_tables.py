@@ -14,6 +14,7 @@ from ssx_processing.kernels.integration import (
     FLAG_BAD_PIXEL,
     FLAGS,
     INTENSITY,
+    NOISE,
     SIGMA,
 )
 from ssx_processing.kernels.unit_cell import cell_of
@@ -22,7 +23,7 @@ from ssx_processing.pipeline.frame_processing import FrameProcessor, FrameResult
 
 SPOT_COLUMNS = ("x_px", "y_px", "intensity", "snr", "peak_snr", "background", "peak_value")
 A_COLUMNS = ("a11", "a12", "a13", "a21", "a22", "a23", "a31", "a32", "a33")
-CELL_COLUMNS = ("a", "b", "c", "alpha", "beta", "gamma")
+CELL_COLUMNS = ["a", "b", "c", "alpha", "beta", "gamma"]
 COLUMN_TYPES: dict[str, dict[str, str]] = {
     "frames": {
         "frame": "int64", "status": "str", "n_spots": "int32", "n_lattices": "int32", "file": "str",
@@ -34,14 +35,15 @@ COLUMN_TYPES: dict[str, dict[str, str]] = {
         "lattice": "int16",
     },
     "lattices": {
-        "frame": "int64", "lattice": "int16", **dict.fromkeys(A_COLUMNS + CELL_COLUMNS, "float64"),
+        "frame": "int64", "lattice": "int16", **dict.fromkeys((*A_COLUMNS, *CELL_COLUMNS), "float64"),
         "n_indexed": "int32", "n_spots": "int32", "rmsd_px": "float32", "log10_e": "float32",
         "excitation_width": "float32", "resolution_limit": "float32", "n_observations": "int32",
     },
     "observations": {
         "frame": "int64", "lattice": "int16", "h": "int16", "k": "int16", "l": "int16",
         "intensity": "float32", "sigma": "float32", "background": "float32", "x_px": "float32",
-        "y_px": "float32", "excitation_error": "float32", "excitation_sigma": "float32", "flags": "uint8",
+        "y_px": "float32", "excitation_error": "float32", "excitation_sigma": "float32",
+        "noise_variance": "float32", "flags": "uint8",
     },
 }  # fmt: skip
 """Columns and types of each table: also of an empty one."""
@@ -147,6 +149,7 @@ class ChunkTables:
             intensity=summed[:, INTENSITY],
             sigma=summed[:, SIGMA],
             background=summed[:, BACKGROUND],
+            noise_variance=summed[:, NOISE],
             flags=flags,
         )
 

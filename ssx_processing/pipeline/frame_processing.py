@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from ssx_processing.kernels import geometry as geo
 from ssx_processing.kernels.indexing import IndexedLattice, Indexer
-from ssx_processing.kernels.integration import integrate_reflections
+from ssx_processing.kernels.integration import INTENSITY, NOISE, SIGMA, integrate_reflections
 from ssx_processing.kernels.lattice_score import index_distance
 from ssx_processing.kernels.prediction import excitation_and_position, predict_reflections
 from ssx_processing.kernels.refinement import compose, refine_lattice
-from ssx_processing.kernels.rings import azimuth_class, ring_table
+from ssx_processing.kernels.rings import ring_table
 from ssx_processing.kernels.spot_finding import SpotFinder
 from ssx_processing.kernels.unit_cell import cell_of, real_space, rotation_of, search_lattice
 from ssx_processing.models import FrameStatus, Geometry, Lattice, SpotList
@@ -73,9 +73,9 @@ class FrameProcessor:
         self.saturation = saturation
         self.rocking = rocking or Rocking()
         self.peak_radius_px = settings.integration.peak_radius_px or peak_radius_px
-        self.q_map = geo.pixel_q_map(geometry)
+        self.q_map, ring_half = geo.pixel_maps(geometry)
         self._set_geometry(geometry)
-        self.finder = self._make_finder()
+        self.finder = self._make_finder(ring_half)
         self.owners = np.zeros(geometry.image_shape, np.uint8)
         group = settings.sample.gemmi_space_group.operations()
         self.centring = np.array([t for t in group.cen_ops if any(t)], np.int64).reshape(-1, 3)
@@ -89,18 +89,13 @@ class FrameProcessor:
         d_min = self.settings.integration.d_min
         self.q_max = min(in_view, 1.0 / d_min) if d_min else in_view
 
-    def shift_beam_centre(self, shift_px: tuple[float, float]) -> None:
-        """Move the beam centre by ``shift_px``; the rings stay, which is near enough for them."""
-        self._set_geometry(geo.shifted(self.geometry, shift_px))
+    def move_detector(self, by_mm: NDArray[np.float64]) -> None:
+        """Move all panels by a (3,) vector; the rings stay, which is near enough for them."""
+        self._set_geometry(geo.moved(self.geometry, by_mm))
 
-    def _make_finder(self) -> SpotFinder:
+    def _make_finder(self, ring_half: NDArray[np.uint8]) -> SpotFinder:
         s = self.settings.spots
-        rings = ring_table(
-            self.q_map,
-            self.bad_pixels,
-            azimuth_class(self.q_map, self.geometry.wavelength, geo.beam_centre_px(self.geometry)),
-            pixels_per_ring=s.pixels_per_ring,
-        )
+        rings = ring_table(self.q_map, self.bad_pixels, ring_half, pixels_per_ring=s.pixels_per_ring)
         return SpotFinder(
             rings,
             self.rectangles,
@@ -140,20 +135,20 @@ class FrameProcessor:
             Raw pixels.
         """
         spots = self.finder.find(image)
-        unassigned = np.full(len(spots), -1, np.int16)
+        spot_lattice = np.full(len(spots), -1, np.int16)
         if len(spots) < self.settings.spots.min_spots_for_hit:
-            return FrameResult(FrameStatus.NO_HIT, spots, unassigned, (), (), (), ())
+            return FrameResult(FrameStatus.NO_HIT, spots, spot_lattice, (), (), (), ())
         lattices = self.index(spots)
         if not lattices:
-            return FrameResult(FrameStatus.NOT_INDEXED, spots, unassigned, (), (), (), ())
+            return FrameResult(FrameStatus.NOT_INDEXED, spots, spot_lattice, (), (), (), ())
         for number, lattice in enumerate(lattices):
-            unassigned[lattice.spot_index] = number
+            spot_lattice[lattice.spot_index] = number
         q_length = np.linalg.norm(self.scattering_vectors(spots), axis=1)
         limits = tuple(resolution_limit(q_length[lattice.spot_index]) for lattice in lattices)
         predictions = tuple(self.predict(lattice, q_length) for lattice in lattices)
         integrated = self.integrate(image, predictions)
         return FrameResult(
-            FrameStatus.INTEGRATED, spots, unassigned, tuple(lattices), limits, predictions, integrated
+            FrameStatus.INTEGRATED, spots, spot_lattice, tuple(lattices), limits, predictions, integrated
         )
 
     def scattering_vectors(self, spots: SpotList) -> NDArray[np.float64]:
@@ -221,15 +216,15 @@ class FrameProcessor:
         )
 
     def residuals(self, lattice: Lattice, spots: SpotList) -> NDArray[np.float64]:
-        """(n, 4) array: observed minus predicted x and y in pixels, |q| and excitation error of its spots."""
+        """(n, 5) array: observed minus predicted position (laboratory, mm), |q|, excitation error."""
         mine = lattice.spot_index
         q = self.scattering_vectors(spots)[mine]
         hkl = np.rint(q @ real_space(lattice.a_matrix).T)
         fit = np.empty((len(mine), 4))
         excitation_and_position(hkl, lattice.a_matrix, self.s0, self.rectangles, self.axes, self.sensor, fit)
-        return np.column_stack(
-            [spots.x_px[mine] - fit[:, 0], spots.y_px[mine] - fit[:, 1], np.linalg.norm(q, axis=1), fit[:, 3]]
-        )
+        off_px = np.column_stack([spots.x_px[mine], spots.y_px[mine]]) - fit[:, :2]
+        off_mm = np.einsum("ij,ijk->ik", off_px, self.axes[spots.panel[mine], 1:])
+        return np.column_stack([off_mm, np.linalg.norm(q, axis=1), fit[:, 3]])
 
     def predict(self, lattice: Lattice, q_length: NDArray[np.float64]) -> NDArray[np.float64]:
         """Reflections of a lattice in diffracting condition, columns as `prediction.COLUMNS`.
@@ -262,9 +257,14 @@ class FrameProcessor:
     def integrate(
         self, image: np.ndarray, predictions: tuple[NDArray[np.float64], ...]
     ) -> tuple[NDArray[np.float64], ...]:
-        """Integrate all lattices together, so that each sees where the others' reflections lie."""
+        """Integrate all lattices together, so that each sees where the others' reflections lie.
+
+        The image is that of the last search for spots: its ring means are the expected background.
+        """
         s = self.settings.integration
         every = np.concatenate(predictions)
+        ring = self.finder.rings.ring.reshape(image.shape)[every[:, 4].astype(int), every[:, 3].astype(int)]
+        expected = np.append(self.finder.mean, 0.0)[ring].astype(np.float64)
         inner = self.peak_radius_px + s.gap_width_px
         result = integrate_reflections(
             image,
@@ -273,12 +273,14 @@ class FrameProcessor:
             np.ascontiguousarray(every[:, 4]),
             every[:, 5].astype(np.int64),
             self.rectangles,
+            expected,
             (self.peak_radius_px, inner, inner + s.background_width_px),
             self.settings.spots.gain,
             self.saturation,
             self.owners,
         )
-        result[:, :2] /= every[:, 8:9]
+        result[:, [INTENSITY, SIGMA]] /= every[:, 8:9]
+        result[:, NOISE] /= every[:, 8] ** 2
         return tuple(np.split(result, np.cumsum([len(p) for p in predictions])[:-1]))
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ssx_processing.kernels.merging import BAD_SCALE, LOW_CC
-from ssx_processing.pipeline.merge_input import CELL_COLUMNS
+from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
 
 CELL_OUTLIER = "cell far from the median"
 TOO_FEW = "too few observations"

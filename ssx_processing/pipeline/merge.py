@@ -17,7 +17,8 @@ from ssx_processing.kernels.merging import estimate
 from ssx_processing.kernels.statistics import shell_statistics, wilson_b
 from ssx_processing.kernels.symmetry import indexing_ambiguity_operators
 from ssx_processing.models import MergeSummary, ShellStatistics
-from ssx_processing.pipeline.merge_input import CELL_COLUMNS, MergeInput, read_merge_input
+from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
+from ssx_processing.pipeline.merge_input import MergeInput, read_merge_input
 from ssx_processing.pipeline.merge_steps import Merged, excluded_counts, merge_to, select_candidates
 from ssx_processing.pipeline.resolution import resolution_from_cc_half, resolution_from_completeness
 from ssx_processing.settings import MergingSettings, ProcessingSettings, content_key

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ssx_processing.errors import MergeError
 from ssx_processing.formats.chunk_folder import read_summary, read_table
 from ssx_processing.models import FrameCounts, FrameStatus
+from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
 
-CELL_COLUMNS = ["a", "b", "c", "alpha", "beta", "gamma"]
 _LATTICE_COLUMNS = ["frame", "lattice", *CELL_COLUMNS, "resolution_limit"]
 _OBSERVATION_COLUMNS = [
     "frame",
@@ -25,6 +25,7 @@ _OBSERVATION_COLUMNS = [
     "sigma",
     "excitation_error",
     "excitation_sigma",
+    "noise_variance",
 ]
 
 
@@ -36,7 +37,7 @@ class MergeInput:
     """Sum over the chunks."""
     lattices: pd.DataFrame
     """Columns of the chunks' tables that merging uses, `chunk`, `data_set` (its place among the data
-    sets merged: frames count from 0 in each) and `dataset` (hash of the file name)."""
+    sets merged: frames count from 0 in each) and `file_hash` (of the file name)."""
     observations: pd.DataFrame
     """Good observations; `row` says to which row of `lattices` they belong."""
 
@@ -81,7 +82,7 @@ def read_merge_input(
             "look at hit and indexing rates before merging"
         )
     all_lattices = all_lattices.sort_values(["data_set", "frame", "lattice"], ignore_index=True)
-    all_lattices["dataset"] = _dataset_hash(all_frames, all_lattices)
+    all_lattices["file_hash"] = _file_hash(all_frames, all_lattices)
     return MergeInput(
         _counts(all_frames), all_lattices, _in_lattice_order(_joined(observations), all_lattices)
     )
@@ -112,7 +113,7 @@ def _counts(frames: pd.DataFrame) -> FrameCounts:
     )
 
 
-def _dataset_hash(frames: pd.DataFrame, lattices: pd.DataFrame) -> NDArray[np.uint64]:
+def _file_hash(frames: pd.DataFrame, lattices: pd.DataFrame) -> NDArray[np.uint64]:
     """Number that stands for the name of the file each lattice's frame is in, wherever it lies."""
     of_file = {
         file: int.from_bytes(hashlib.sha256(Path(str(file)).name.encode()).digest()[:8], "big")

@@ -19,13 +19,14 @@ from ssx_processing.kernels.scaling import Scaling, scale_lattices
 from ssx_processing.kernels.statistics import MergedReflections
 from ssx_processing.kernels.symmetry import AsymmetricUnit, asymmetric_unit, symmetrised_cell
 from ssx_processing.models import UnitCell
+from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
 from ssx_processing.pipeline.lattice_filter import (
     CELL_OUTLIER,
     REASON_OF_VERDICT,
     TOO_FEW,
     is_cell_outlier,
 )
-from ssx_processing.pipeline.merge_input import CELL_COLUMNS, MergeInput
+from ssx_processing.pipeline.merge_input import MergeInput
 from ssx_processing.settings import MergingSettings
 
 Progress = Callable[[str], None]
@@ -98,9 +99,9 @@ def select_candidates(data: MergeInput, space_group: str, settings: MergingSetti
     limit = 1 / lattices["resolution_limit"].to_numpy(np.float64) + settings.max_push_res
     keep = ~(d_star > limit[row]) & ~outlier[row]  # a limit of nan is none
     intensity = table["intensity"].to_numpy(np.float64)[keep]
-    variance = table["sigma"].to_numpy(np.float64)[keep] ** 2 - np.maximum(intensity, 0)
-    error, width = (
-        table[name].to_numpy(np.float64)[keep] for name in ("excitation_error", "excitation_sigma")
+    variance, error, width = (
+        table[name].to_numpy(np.float64)[keep]
+        for name in ("noise_variance", "excitation_error", "excitation_sigma")
     )
     return Candidates(
         unit_cell=cell,
@@ -165,7 +166,7 @@ def merge_to(
     _check_some_left(reasons)
     lattices = data.lattices
     half = random_halves(
-        lattices["dataset"].to_numpy(np.uint64),
+        lattices["file_hash"].to_numpy(np.uint64),
         lattices["frame"].to_numpy(np.int64),
         lattices["lattice"].to_numpy(np.int64),
     )

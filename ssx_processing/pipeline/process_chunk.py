@@ -5,13 +5,14 @@ settings, and returns a small summary. A chunk that exists is not computed again
 """
 
 import logging
+import threading
 import time
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from ssx_processing import __version__
-from ssx_processing.errors import ImageReadError
+from ssx_processing.errors import GeometryError, ImageReadError, SsxError
 from ssx_processing.formats.chunk_folder import SUMMARY, read_summary, write_chunk
 from ssx_processing.formats.frames import FrameSet
 from ssx_processing.formats.run_folder import RunFolder
@@ -73,15 +74,15 @@ def process_chunk(job: ChunkJob) -> ChunkSummary:
 
 def _compute(job: ChunkJob) -> None:
     started = time.process_time()
-    processor = _processor(job.calibration_folder, job.settings.model_dump_json())
+    processor = _processor(job.calibration_folder, job.settings.model_dump_json(), threading.get_ident())
     tables = ChunkTables()
-    error: ImageReadError | None = None
+    error: SsxError | None = None
     with FrameSet(job.paths) as frames:
         for frame in range(job.frames.start, job.frames.stop):
             path, index = frames.locate(frame)
             try:
                 image = frames.read(frame)
-            except ImageReadError as caught:
+            except (ImageReadError, GeometryError) as caught:
                 error = caught
                 logger.warning("frame %d cannot be read: %s", frame, caught)
                 tables.add_unreadable(frame, path, index)
@@ -95,9 +96,12 @@ def _compute(job: ChunkJob) -> None:
     logger.info("chunk %s: %s", job.key, tables.counts)
 
 
-@lru_cache(maxsize=2)
-def _processor(calibration_folder: Path, settings_json: str) -> FrameProcessor:
-    """The processor of one calibration; a worker keeps it for its next chunk."""
+@lru_cache(maxsize=4)
+def _processor(calibration_folder: Path, settings_json: str, thread: int) -> FrameProcessor:
+    """The processor of one calibration; a worker keeps it for its next chunk.
+
+    One for each thread, since its buffers change with every frame.
+    """
     calibration = read_calibration(calibration_folder)
     return FrameProcessor(
         calibration.geometry,

@@ -110,7 +110,7 @@ def _geometry(data: ReportData) -> Iterator[Notice]:
             )
     if len(data.lattices) >= MIN_HITS_TO_JUDGE:
         expected = np.array(settings.sample.unit_cell[:3])
-        found = data.lattices[list(CELL_COLUMNS[:3])].median().to_numpy()
+        found = data.lattices[CELL_COLUMNS[:3]].median().to_numpy()
         change = found / expected - 1
         worst = int(np.argmax(np.abs(change)))
         if abs(change[worst]) > LARGE_CELL_CHANGE:

@@ -4,14 +4,14 @@ import pytest
 from ssx_processing.kernels.geometry import (
     beam_centre_px,
     incident_wave_vector,
+    moved,
     panel_axes,
     panel_of_pixel,
     panel_rectangles,
-    pixel_q_map,
+    pixel_maps,
     pixel_to_q,
     ray_to_pixel,
     sensor,
-    shifted,
 )
 from ssx_processing.models import Geometry, Panel
 
@@ -74,15 +74,26 @@ def test_parallax_moves_spots_outwards_by_the_mean_depth():
     assert back[0] - x == pytest.approx(path_mm / 2 * ray[0] / 0.1, rel=1e-3)
 
 
-def test_shifted_geometry_has_the_beam_centre_further_by_the_shift():
+def test_moving_the_detector_moves_the_beam_centre_the_other_way():
     geometry = tilted_two_panel_geometry()
-    moved = beam_centre_px(shifted(geometry, (1.5, -0.25)))
-    np.testing.assert_allclose(np.subtract(moved, beam_centre_px(geometry)), (1.5, -0.25), atol=1e-9)
+    after = moved(geometry, np.array([-0.15, -0.025, 0.0]))  # rows go down, 0.1 mm pixels
+    np.testing.assert_allclose(
+        np.subtract(beam_centre_px(after), beam_centre_px(geometry)), (1.5, -0.25), atol=1e-9
+    )
+
+
+def test_halves_of_rings_are_told_by_the_laboratory_not_by_the_image():
+    geometry = moved(tilted_two_panel_geometry(), np.array([0.0, 0.0, 50.0]))  # 40 mm: wide angles
+    q, half = pixel_maps(geometry)
+    beam_x, beam_y = beam_centre_px(geometry)
+    assert half[int(beam_y), 399] == 1
+    assert half[299, int(beam_x)] == 0
+    assert not half[q * geometry.wavelength < 0.2].any()
 
 
 def test_q_map_agrees_with_single_pixels():
     geometry = tilted_two_panel_geometry(0.45, 3.9)
-    q_map = pixel_q_map(geometry)
+    q_map, _ = pixel_maps(geometry)
     assert q_map.shape == (300, 400)
     assert q_map[200, 33] == pytest.approx(np.linalg.norm(q_of(geometry, 33.5, 200.5)), rel=1e-6)
 

@@ -133,6 +133,13 @@ def test_few_spots_are_no_lattice():
     assert indexer(*LYSOZYME).index(np.full((3, 3), 0.1), np.ones(3)) == []
 
 
+def test_spots_of_a_beam_stop_halo_only_are_no_lattice_and_no_crash(rng):
+    search = indexer((200.0, 210.0, 220.0, 90.0, 90.0, 90.0), "P 21 21 21")
+    for _ in range(30):
+        q = rng.uniform(-0.02, 0.02, (20, 3))
+        assert search.index(q, np.ones(20)) == []
+
+
 def test_crowded_frames_keep_spots_of_all_resolutions(rng):
     q = rng.uniform(-0.5, 0.5, (1000, 3))
     length = np.linalg.norm(q, axis=1)

@@ -8,6 +8,7 @@ from ssx_processing.kernels.integration import (
     FLAG_SATURATED,
     FLAGS,
     INTENSITY,
+    NOISE,
     SIGMA,
     integrate_reflections,
 )
@@ -20,9 +21,10 @@ def integrate(
     image: np.ndarray, xy: np.ndarray, bad: np.ndarray | None = None, gain=1.0, saturation=1e9
 ) -> np.ndarray:
     owners = np.zeros((N, N), np.uint8)
+    background = np.full(len(xy), image.mean())
     result = integrate_reflections(
         image, np.zeros((N, N), bool) if bad is None else bad, xy[:, 0].copy(), xy[:, 1].copy(),
-        np.zeros(len(xy), np.int64), np.array([[0, 0, N, N]]), RADII, gain, saturation, owners,
+        np.zeros(len(xy), np.int64), np.array([[0, 0, N, N]]), background, RADII, gain, saturation, owners,
     )  # fmt: skip
     assert not owners.any()
     return result
@@ -97,3 +99,19 @@ def test_masked_saturated_and_outside_pixels_are_flagged(rng):
     bad[100, 102] = True
     r = integrate(image, np.array([[50.5, 50.5], [100.5, 100.5], [2.0, 200.0]]), bad, saturation=1000)
     assert (r[:, FLAGS] == [FLAG_SATURATED, FLAG_BAD_PIXEL, FLAG_BAD_PIXEL]).all()
+
+
+@pytest.mark.parametrize("background", [0.5, 3.0, 20.0])
+def test_weights_by_the_noise_leave_empty_reflections_at_zero(background, rng):
+    """Weights by sigma do not: discs that fluctuated down would count more."""
+    by_noise, by_sigma, n, noise = 0.0, 0.0, 0, 0.0
+    for _ in range(8):
+        xy = grid(rng)
+        r = integrate(rng.poisson(background, (N, N)).astype(np.uint16), xy)
+        by_noise += (r[:, INTENSITY] / r[:, NOISE]).sum() / (1 / r[:, NOISE]).sum() * len(xy)
+        by_sigma += (r[:, INTENSITY] / r[:, SIGMA] ** 2).sum() / (1 / r[:, SIGMA] ** 2).sum() * len(xy)
+        n, noise = n + len(xy), r[:, NOISE].mean()
+        assert noise == pytest.approx(r[:, INTENSITY].var(), rel=0.25)
+    error = np.sqrt(noise / n)
+    assert abs(by_noise / n) < 3.5 * error
+    assert by_sigma < by_noise

@@ -80,3 +80,22 @@ def test_a_bright_region_that_fills_a_tenth_of_a_ring_does_not_move_its_mean(rng
     mean, _ = statistics(image, table)
     crossed = np.unique(table.ring.reshape(q.shape)[180:215, 60:95])
     assert mean[crossed].max() < 1.6
+
+
+def test_panels_far_apart_do_not_make_the_rings_wide():
+    q = radial_map()
+    apart = np.hstack([q[:, :128], q[:, 128:] + np.float32(0.08)])  # adjacent in the image, not in space
+    bad = np.zeros(q.shape, bool)
+    assert ring_table(apart, bad).n_rings > 0.8 * ring_table(q, bad).n_rings
+
+
+def test_pixels_that_are_no_number_do_not_spoil_their_ring(rng):
+    q = radial_map()
+    image = rng.poisson(3.0, q.shape).astype(np.float32)
+    table = ring_table(q, np.zeros(q.shape, bool))
+    clean, _ = statistics(image, table)
+    image.ravel()[rng.choice(image.size, 200, replace=False)] = np.nan
+    spoilt, deviation = statistics(image, table)
+    assert np.isfinite(spoilt).all()
+    assert np.isfinite(deviation).all()
+    assert np.abs(spoilt - clean).max() < 0.5

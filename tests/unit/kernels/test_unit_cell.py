@@ -9,6 +9,7 @@ from ssx_processing.kernels.unit_cell import (
     cell_of,
     lattice_rotations,
     misorientation_deg,
+    point_group_rotations,
     search_lattice,
 )
 
@@ -83,3 +84,23 @@ def test_misorientation_is_zero_between_symmetry_equivalents_and_the_angle_other
     )
     # a strained cell is not a turned one
     assert misorientation_deg(u @ b @ np.diag([1.0, 1.0, 1.01]), u @ b, b, rotations) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("cell", "name", "n_free"),
+    [
+        ((45.0, 65.0, 80.0, 90.0, 90.0, 90.0), "P 1 21 1", 4),
+        ((79.0, 79.0, 38.0, 90.0, 90.0, 90.0), "P 21 21 21", 3),
+        ((79.0, 79.0, 79.0, 90.0, 90.0, 90.0), "P 1", 6),
+    ],
+)
+def test_a_cell_that_looks_more_symmetric_than_the_crystal_stays_free(cell, name, n_free):
+    group = space_group(name)
+    assert len(search_lattice(cell, group).strains) == n_free
+    assert len(point_group_rotations(cell, group)) < len(lattice_rotations(cell, group))
+
+
+def test_a_cell_slightly_off_its_symmetry_is_searched_with_all_of_it():
+    lattice = search_lattice((79.2, 79.0, 38.0, 90.0, 90.0, 90.0), space_group("P 43 21 2"))
+    assert len(lattice.rotations) == 8
+    assert lattice.cell[0] == lattice.cell[1]

@@ -46,6 +46,7 @@ def chunk_tables(stills: PartialStills) -> dict[str, pd.DataFrame]:
     observations["lattice"] = stills.lattice % LATTICES_PER_FRAME
     for name in ("intensity", "sigma", "excitation_error", "excitation_sigma"):
         observations[name] = getattr(stills, name)
+    observations["noise_variance"] = np.maximum(stills.sigma**2 - np.maximum(stills.intensity, 0), 1.0)
     observations["flags"] = np.uint8(0)
     return {"frames": frames, "lattices": lattices, "observations": observations}
 
