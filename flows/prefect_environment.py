@@ -26,6 +26,8 @@ SETTINGS = {
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     # our log lines appear with the task they belong to
     "PREFECT_LOGGING_EXTRA_LOGGERS": "ssx_processing,ispyb_io,flows",
+    # and outside a flow, e.g. while the watcher looks, they go without Prefect
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
 
 QUIET_CONSOLE = {
