@@ -15,7 +15,7 @@ from flows.data_set_run import DataSetRun
 from flows.databases import Databases
 from flows.job import DataSet, Job
 from flows.messages import one_line
-from ispyb_io.ledger_records import Chunk, Member, WorkStatus
+from ispyb_io.ledger_records import Chunk, WorkStatus
 from ispyb_io.protocol import IspybError
 from ispyb_io.records import DataCollectionGroup
 from ispyb_io.results import (
@@ -58,9 +58,12 @@ class JobRecords:
                 data_collection_group_id=group.group_id,
                 created_by=self.started_by,
             )
-            for collection in group.data_collections:
-                member = Member(data_collection_id=collection.data_collection_id)
-                self.databases.ledger.set_member(ledger_group.group_id, member, changed_by=self.started_by)
+            # members that are there stay as they are: a person may have excluded one
+            self.databases.ledger.add_members(
+                ledger_group.group_id,
+                [collection.data_collection_id for collection in group.data_collections],
+                changed_by=self.started_by,
+            )
         self.databases.ledger.begin(
             self.job.key,
             folder=self.job.folder,
