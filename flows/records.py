@@ -5,6 +5,7 @@ The place to look when a number in ISPyB is wrong.
 
 import datetime
 import getpass
+import os
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -41,7 +42,7 @@ class JobRecords:
 
     databases: Databases
     job: Job
-    started_by: str = field(default_factory=getpass.getuser)
+    started_by: str = field(default_factory=lambda: user_name())
     started: datetime.datetime = field(default_factory=datetime.datetime.now)
     program_ids: set[int] = field(default_factory=set)
     _concluded: set[int] = field(default_factory=set)
@@ -182,6 +183,14 @@ class JobRecords:
         return self.job.settings.model_dump(mode="json", exclude={"merging"})
 
 
+def user_name() -> str:
+    """Who runs this; the number of a user who has no name, as in containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 def record_unprocessable(group: DataCollectionGroup, message: str, databases: Databases) -> None:
     """Enter, once for each message, that a group cannot be processed, and at its data collections why."""
     collections = group.data_collections
@@ -194,7 +203,7 @@ def record_unprocessable(group: DataCollectionGroup, message: str, databases: Da
         settings={},
         versions=versions(),
         data_collection_group_id=group.group_id,
-        started_by=getpass.getuser(),
+        started_by=user_name(),
     )
     program_ids = [
         databases.require_ispyb().record_collection_result(

@@ -118,6 +118,25 @@ def test_a_chunk_that_fails_leaves_an_honest_partial_result(
     assert newest_flow_run_state() == ("FAILED", "Partial")
 
 
+def test_data_collections_of_a_group_are_processed_apart_and_merged_together(
+    chip: SimulatedChip, own_chip: SimulatedChip, ispyb: Engine, site: SiteSettings, tmp_path: Path
+):
+    first, second = (enter_chip(ispyb, images, CHIP) for images in (chip, own_chip))
+    assert first.group_id == second.group_id
+    outcome = run_process(ProcessRequest(group_id=first.group_id), site)
+    assert outcome.chunks_done == 2 * N_CHUNKS
+    assert outcome.counts.frames_total == 2 * CHIP.n_frames
+    assert outcome.merge.lattices_merged > 40
+    assert len(outcome.reports) == 2
+    scaled = rows(
+        tmp_path / "ispyb.sqlite",
+        "SELECT dataCollectionId, endImageNumber FROM AutoProcIntegration"
+        " JOIN AutoProcScaling_has_Int USING (autoProcIntegrationId) ORDER BY dataCollectionId",
+    )
+    expected = [first.data_collection_id, second.data_collection_id]
+    assert [tuple(row.values()) for row in scaled] == [(id_, CHIP.n_frames) for id_ in expected]
+
+
 def newest_flow_run_state() -> tuple[str, str]:
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs()
