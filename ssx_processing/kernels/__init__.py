@@ -4,14 +4,17 @@ In the order the pipeline calls them:
 
 ============================  ==========================================================
 geometry                      pixel <-> laboratory <-> reciprocal space
-rings, spot_finding           ring statistics -> strong pixels -> spots of one frame
+rings                         ring statistics: what is above background
+spot_finding, spot_measuring  strong pixels -> spots of one frame
+hot_pixels                    pixels that are strong without spots
 unit_cell                     cell <-> B matrix, lattice symmetry, strains it allows
 pair_search, axis_search      two ways to propose orientations for a known cell
 refinement, lattice_score     make a proposal fit, and judge it against chance
 indexing                      the strategy: several lattices on one frame
 prediction, integration       which reflections are in diffracting condition, and their sums
 symmetry                      hkl -> asymmetric unit
-scaling, merging, statistics  observations of all frames -> merged intensities and their quality
+scaling, error_model          scale and B of each lattice, true size of the errors
+merging, statistics           observations of all frames -> merged intensities and their quality
 ============================  ==========================================================
 
 No files, no logging, no settings objects in here. One thread each; the GIL is released.

@@ -11,10 +11,10 @@ from sqlalchemy import Engine
 
 from flows.prefect_environment import prepare
 
-for name in [
-    name for name in os.environ if name.startswith(("PREFECT_", "SSX_")) and name != "SSX_REAL_DATA"
-]:
-    del os.environ[name]
+OF_THE_MACHINE = ("SSX_REAL_DATA", "SSX_DXTBX_PYTHON")
+for name in list(os.environ):
+    if name.startswith(("PREFECT_", "SSX_")) and name not in OF_THE_MACHINE:
+        del os.environ[name]
 prepare(Path(tempfile.mkdtemp(prefix="ssx-test-prefect-")), quiet=True)
 
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings  # noqa: E402

@@ -1,9 +1,7 @@
 """The ``ssx`` command says what is wrong in one line and ends with status 1."""
 
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,15 +10,9 @@ import numpy as np
 import pytest
 
 from ssx_processing.simulation.chip import SimulatedChip
+from tests.command_line import ssx
 
 LYSOZYME = ("--cell", "79.1,79.1,37.9,90,90,90", "--space-group", "P43212")
-
-
-def ssx(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "SSX_"))}
-    environment = clean | {"XDG_DATA_HOME": str(cwd)} | environment
-    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=200)
 
 
 def line_of_error(done: subprocess.CompletedProcess[str]) -> str:

@@ -50,6 +50,25 @@ def test_a_group_is_processed_and_recorded_and_a_second_run_changes_nothing(
     assert (row_counts(tmp_path / "ispyb.sqlite"), row_counts(tmp_path / "ledger.sqlite")) == before
 
 
+def test_all_data_collections_of_a_group_are_merged_together_and_each_shows_the_result(
+    group_id: int, ispyb: Engine, own_chip: SimulatedChip, site: SiteSettings, tmp_path: Path
+):
+    """The second one holds the same images in another folder: twice the observations, nothing else new."""
+    assert enter_chip(ispyb, own_chip, CHIP).group_id == group_id
+    outcome = run_process(ProcessRequest(group_id=group_id), site)
+    assert outcome.status is WorkStatus.SUCCESS
+    assert outcome.counts.frames_total == 2 * CHIP.n_frames
+    assert outcome.merge.lattices_merged == pytest.approx(outcome.counts.lattices_indexed, abs=4)
+    members = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxProcessingGroupMember")
+    assert [member["dataCollectionId"] for member in members] == [1, 2]
+    shown_under = rows(
+        tmp_path / "ispyb.sqlite",
+        "SELECT i.dataCollectionId AS id FROM AutoProcScaling_has_Int s JOIN AutoProcIntegration i "
+        "USING (autoProcIntegrationId) ORDER BY id",
+    )
+    assert [row["id"] for row in shown_under] == [1, 2]
+
+
 def test_the_files_of_ispybs_page_hold_the_counts(outcome: Outcome):
     folder = outcome.reports[0].parent
     stats = json.loads((folder / "ssx_stats.json").read_text())
