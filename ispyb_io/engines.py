@@ -33,7 +33,8 @@ def open_engine(url: str | Path | URL, *, create: bool = False) -> Engine:
     UnavailableError
         The SQLite file is missing.
     RejectedError
-        The address is of no kind that is known here.
+        The address is of no kind that is known here, or cannot be taken apart. The message never tells
+        the address as it was given: there may be a password anywhere in it.
     """
     parsed = _parse(url)
     backend = parsed.get_backend_name()
@@ -50,13 +51,19 @@ def _parse(url: str | Path | URL) -> URL:
     try:
         parsed = make_url(url)
         parsed.get_dialect()
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
-        # not the text itself: there may be a password in it
-        raise RejectedError(
-            "the address of the database is not understood; expected e.g. "
-            f"mysql+pymysql://user:password@host/ispyb ({type(error).__name__})"
-        ) from error
-    return parsed
+    except (ArgumentError, NoSuchModuleError, ValueError, ModuleNotFoundError) as error:
+        problem = type(error).__name__
+    else:
+        # "user:p@ss@host" parses, but with the host "ss@host", which later messages would tell
+        if not isinstance(url, str) or parsed.get_backend_name() == "sqlite" or url.count("@") < 2:
+            return parsed
+        problem = "more than one '@'"
+    # Raised out here, not from the error, whose text quotes what may be a piece of the password.
+    raise RejectedError(
+        f"the address of the database is not understood ({problem}); expected e.g. "
+        "mysql+pymysql://user:password@host/ispyb, where a user name, password or option with special "
+        "characters has them escaped: %40 for '@', %3A for ':', %2F for '/', %25 for '%'"
+    )
 
 
 def _open_sqlite(url: URL, *, create: bool) -> Engine:

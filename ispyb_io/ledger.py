@@ -24,6 +24,7 @@ from ispyb_io.ledger_records import (
     processing_from,
 )
 from ispyb_io.protocol import NotFoundError, RejectedError
+from ispyb_io.results import shorten
 from ispyb_io.tables import table
 from ispyb_io.transactions import insert_row, put, reading, writing
 
@@ -32,6 +33,8 @@ MEMBER = table(ledger_tables.SsxProcessingGroupMember)
 PROCESSING = table(ledger_tables.SsxProcessing)
 CHUNK = table(ledger_tables.SsxChunk)
 UNFINISHED = (WorkStatus.PLANNED, WorkStatus.RUNNING)
+LONGEST_MESSAGE = 2000
+"""Characters; MariaDB refuses the whole row for a text of more than 65535 bytes."""
 
 
 class Ledger:
@@ -192,16 +195,21 @@ class Ledger:
         counts: Mapping[str, Any] | None = None,
         program_ids: Collection[int] = (),
     ) -> Processing:
-        """Enter the outcome of a processing: success, partial or failed."""
+        """Enter the outcome of a processing: success, partial or failed.
+
+        A failed attempt without counts keeps those of an earlier one, whose files are still there; the
+        status and the message are its own. Program ids only ever add up.
+        """
         if status in UNFINISHED:
             raise RejectedError(f"{status} is no outcome; expected success, partial or failed")
         with writing(self._engine, f"processing {key}") as connection:
             before = _require(connection, _by_key(key), "processing", key)
+            keep_counts = counts is None or (status is WorkStatus.FAILED and not counts)
             values = {
                 "status": status.value,
                 "ended": self._now(),
-                "message": message,
-                "counts": before.counts if counts is None else dict(counts),
+                "message": shorten(message, LONGEST_MESSAGE),
+                "counts": before.counts if keep_counts else dict(counts or {}),
                 "autoProcProgramIds": sorted({*before.autoProcProgramIds, *program_ids}),
             }
             put(connection, PROCESSING, {"processingKey": key}, values)
@@ -269,7 +277,7 @@ class Ledger:
                 "frameStop": chunk.stop,
                 "status": chunk.status.value,
                 "attempts": chunk.attempts,
-                "message": chunk.message,
+                "message": shorten(chunk.message, LONGEST_MESSAGE),
                 "folder": "" if chunk.folder is None else str(chunk.folder),
                 "counts": chunk.counts,
                 "changedAt": self._now(),

@@ -59,6 +59,7 @@ class IspybClient(Protocol):
         """Write what processing one data collection gave; returns the autoProcProgramId.
 
         There is one row per data collection: a result with another key supersedes it in place.
+        A FAILED one never replaces a SUCCESS; it is noted in that row's message.
         """
         ...
 

@@ -70,8 +70,9 @@ class ResultWriter:
         if existing is not None:
             _refuse_if_older(existing, environment, result.started)
             done_before = existing["processingStatus"] == ResultStatus.SUCCESS
-            if done_before and result.status is ResultStatus.RUNNING and _same(existing, environment):
-                return existing["autoProcProgramId"]  # a repeated start of what is finished
+            repeated = result.status is ResultStatus.RUNNING and _same(existing, environment)
+            if done_before and (result.status is ResultStatus.FAILED or repeated):
+                return self._note_later_attempt(existing, environment, result)
         program_id = self._begin_program(existing, environment, result, result.data_collection_id)
         member = MergedMember(**result.model_dump(include=set(MergedMember.model_fields)))
         self._put_integration(program_id, member)
@@ -155,11 +156,13 @@ class ResultWriter:
     def _status(self, status: ResultStatus) -> str:
         return self._flavour.label("AutoProcProgram", "processingStatus", status.value)
 
-    def _note_later_attempt(self, existing: RowMapping, environment: str, result: MergedResult) -> int:
+    def _note_later_attempt(
+        self, existing: RowMapping, environment: str, result: CollectionResult | MergedResult
+    ) -> int:
         """Leave a success as it is; its message tells what became of the later attempt."""
         program_id = existing["autoProcProgramId"]
         if result.status is ResultStatus.RUNNING and _same(existing, environment):
-            return program_id
+            return program_id  # a repeated start of what is finished
         before = (existing["processingMessage"] or "").partition(LATER_ATTEMPT)[0]
         verb = "is running" if result.status is ResultStatus.RUNNING else "failed"
         note = shorten(f"{LATER_ATTEMPT}{result.key[:8]} {verb}: {result.message}", 120)

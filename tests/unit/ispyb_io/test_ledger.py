@@ -137,6 +137,37 @@ def test_a_failed_processing_is_not_finished(ledger: Ledger):
     assert begin(ledger).attempts == 2
 
 
+@pytest.mark.parametrize("result", [WorkStatus.SUCCESS, WorkStatus.PARTIAL])
+@pytest.mark.parametrize("empty", [{}, None])
+def test_a_failed_attempt_without_counts_keeps_those_of_the_result_before(
+    ledger: Ledger, result: WorkStatus, empty: dict[str, Any] | None
+):
+    begin(ledger)
+    ledger.finish("p1", result, counts=COUNTS, program_ids=[11], message="all well")
+    begin(ledger, again=True)
+    failed = ledger.finish("p1", WorkStatus.FAILED, counts=empty, program_ids=[12], message="disk full")
+    assert (failed.status, failed.message) == (WorkStatus.FAILED, "disk full")
+    assert (failed.counts, failed.program_ids) == (COUNTS, (11, 12))
+
+
+def test_counts_that_are_given_replace_those_before(ledger: Ledger):
+    begin(ledger)
+    ledger.finish("p1", WorkStatus.SUCCESS, counts=COUNTS)
+    fewer = {"frames_total": 200, "frame_hits": 1}
+    assert ledger.finish("p1", WorkStatus.FAILED, counts=fewer).counts == fewer
+    assert ledger.finish("p1", WorkStatus.SUCCESS, counts={}).counts == {}
+
+
+def test_a_very_long_message_is_shortened_and_not_refused(ledger: Ledger):
+    begin(ledger)
+    long = "truncated frame Å " * 10_000
+    ledger.record_chunk("p1", chunk(status=WorkStatus.FAILED, message=long))
+    messages = [ledger.finish("p1", WorkStatus.FAILED, message=long).message, ledger.chunks("p1")[0].message]
+    for message in messages:
+        assert message.startswith("truncated frame Å truncated")
+        assert (len(message), message[-1]) == (2000, "…")
+
+
 def test_an_unknown_processing_is_neither_finished_nor_found(ledger: Ledger):
     assert ledger.processing("nothing") is None
     assert not ledger.finished("nothing")

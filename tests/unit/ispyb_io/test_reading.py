@@ -1,6 +1,7 @@
 """What the client reads is what the beamline wrote, on every database."""
 
 import datetime
+import traceback
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,35 @@ def test_a_missing_sqlite_file_is_not_made_by_accident(tmp_path: Path):
 def test_an_address_of_no_known_kind_is_rejected(url: str):
     with pytest.raises(RejectedError):
         open_engine(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql+pymysql://nobody:hush@secret:word@server/ispyb",
+        "mysql+pymysql://nobody:hush@secret@server/ispyb",
+        "mysql+pymysql://nobody:hush@secret/word@server/ispyb",
+        "mysql+pymysql://nobody:hush@secret?word@server/ispyb",
+        "mysql+pymysql://nobody:hush-secret@server:port/ispyb",
+        "no such://nobody:hush-secret@server/ispyb",
+    ],
+)
+def test_a_password_that_is_not_escaped_is_rejected_and_never_told(url: str):
+    with pytest.raises(RejectedError, match=r"is not understood .*%40 for '@'") as raised:
+        open_engine(url)
+    told = "".join(traceback.format_exception(raised.value)).lower().replace(__file__.lower(), "")
+    assert not any(piece in told for piece in ("hush", "secret", "nobody", "word@server", "server:port"))
+    assert raised.value.__context__ is None
+
+
+def test_an_escaped_password_is_understood():
+    engine = open_engine("mysql+pymysql://nobody:p%40ss%3Aw%2Ford@server/ispyb")
+    assert (engine.url.password, engine.url.host) == ("p@ss:w/ord", "server")
+
+
+def test_the_path_of_an_sqlite_file_may_have_at_signs(tmp_path: Path):
+    engine = open_engine(f"sqlite:///{tmp_path}/a@b@c.db", create=True)
+    assert engine.url.database == f"{tmp_path}/a@b@c.db"
 
 
 def test_a_database_without_ispyb_says_so(tmp_path: Path):

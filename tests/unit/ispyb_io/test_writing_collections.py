@@ -74,6 +74,72 @@ def test_a_late_running_does_not_undo_a_success(ispyb: Engine, client: OrmClient
     assert rows(ispyb, in_ispyb.AutoProcProgram)[0]["processingStatus"] == "SUCCESS"
 
 
+@pytest.mark.parametrize("key", ["key1", "key2"])
+def test_a_failed_attempt_leaves_the_success_of_a_data_collection_and_notes_itself(
+    ispyb: Engine, client: OrmClient, collected: CollectedIds, key: str
+):
+    id_ = collected.data_collection_id
+    first = client.record_collection_result(collection_result(id_))
+    tables = (in_ispyb.AutoProcIntegration, in_ispyb.AutoProcProgramAttachment)
+    (before,), *children = (rows(ispyb, model) for model in (in_ispyb.AutoProcProgram, *tables))
+    failed = collection_result(
+        id_,
+        key=key,
+        status=ResultStatus.FAILED,
+        message="the disk is full",
+        started=LATER,
+        ended=LATER,
+        last_image=1,
+        median_cell=None,
+        attachments=(Attachment(path=Path("/proc/failed/ssx_stats.json")),),
+    )
+    for _ in range(2):
+        assert client.record_collection_result(failed) == first
+    (after,) = rows(ispyb, in_ispyb.AutoProcProgram)
+    note = f"800 hits (40.0 %) | later attempt {key} failed: the disk is full"
+    stamp = {"recordTimeStamp": after["recordTimeStamp"]}
+    assert after == before | stamp | {"processingMessage": note}
+    assert [rows(ispyb, model) for model in tables] == children
+    client.record_collection_result(collection_result(id_, key="key3", started=LATER))
+    (replaced,) = rows(ispyb, in_ispyb.AutoProcProgram)
+    assert replaced["processingEnvironment"] == "ssxorch:key3"
+    assert replaced["processingMessage"] == "800 hits (40.0 %)"
+
+
+def test_a_failure_without_a_start_time_leaves_the_success_too(
+    ispyb: Engine, client: OrmClient, collected: CollectedIds
+):
+    id_ = collected.data_collection_id
+    client.record_collection_result(collection_result(id_))
+    failed = {"status": ResultStatus.FAILED, "message": "no files", "started": None, "attachments": ()}
+    client.record_collection_result(collection_result(id_, key="key2", **failed))
+    (program,) = rows(ispyb, in_ispyb.AutoProcProgram)
+    assert (program["processingStatus"], program["processingStartTime"]) == ("SUCCESS", START)
+
+
+def test_a_failure_replaces_what_is_no_success(ispyb: Engine, client: OrmClient, collected: CollectedIds):
+    id_ = collected.data_collection_id
+    for status, message in (
+        (ResultStatus.RUNNING, ""),
+        (ResultStatus.FAILED, "a"),
+        (ResultStatus.FAILED, "b"),
+    ):
+        client.record_collection_result(collection_result(id_, status=status, message=message))
+    (program,) = rows(ispyb, in_ispyb.AutoProcProgram)
+    assert (program["processingStatus"], program["processingMessage"]) == ("FAILED", "b")
+
+
+def test_a_start_with_another_key_replaces_the_success_of_a_data_collection(
+    ispyb: Engine, client: OrmClient, collected: CollectedIds
+):
+    id_ = collected.data_collection_id
+    client.record_collection_result(collection_result(id_))
+    running = {"status": ResultStatus.RUNNING, "message": "1 of 10 chunks", "started": LATER, "ended": None}
+    client.record_collection_result(collection_result(id_, key="key2", **running))
+    (program,) = rows(ispyb, in_ispyb.AutoProcProgram)
+    assert (program["processingStatus"], program["processingEnvironment"]) == ("RUNNING", "ssxorch:key2")
+
+
 def test_a_collection_result_with_another_key_supersedes_in_place(
     ispyb: Engine, client: OrmClient, collected: CollectedIds
 ):
