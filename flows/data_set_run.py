@@ -52,8 +52,12 @@ class DataSetRun:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """One sentence for each chunk that failed, in order."""
-        return tuple(f"{self.chunk_name(place)}: {reason}" for place, reason in sorted(self.failures.items()))
+        """One sentence for each chunk that failed, in order, and for images that are not in the files."""
+        lines = [f"{self.chunk_name(place)}: {reason}" for place, reason in sorted(self.failures.items())]
+        there, collection = self.plan.frames_total, self.data_set.collection
+        if collection is not None and (collection.n_images or 0) > there:
+            lines.append(f"images {there + 1}-{collection.n_images}: not in the files")
+        return tuple(lines)
 
     def chunk_name(self, place: int) -> str:
         """For people, who count from 1."""
@@ -157,16 +161,16 @@ def progress_line(
     Examples
     --------
     >>> progress_line(FrameCounts(frames_total=20, frame_hits=8, frames_indexed=4), 1, 2, ["chunk 2: bad"])
-    '1 of 2 chunks; chunk 2: bad; 8 hits (40.0 %), 4 indexed (50.0 % of hits)'
+    '1 of 2 chunks; 8 hits (40.0 %), 4 indexed (50.0 % of hits); chunk 2: bad'
     """
     parts = [
         f"{chunks_done} of {chunks_expected} chunks",
-        *missing,
         f"{counts.frame_hits} hits ({counts.hit_rate:.1%}), "
         f"{counts.frames_indexed} indexed ({counts.indexing_rate:.1%} of hits)".replace("%", " %"),
     ]
     if counts.frames_unreadable:
-        parts.insert(1, f"{counts.frames_unreadable} frames unreadable")
+        parts.append(f"{counts.frames_unreadable} frames unreadable")
+    parts += missing  # last: ISPyB cuts long messages
     return "; ".join(parts)
 
 

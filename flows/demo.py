@@ -55,13 +55,13 @@ class DemoFolder:
         return {
             "SSX_ISPYB_URL": f"sqlite:///{self.ispyb}",
             "SSX_LEDGER_URL": f"sqlite:///{self.ledger}",
-            "SSX_PROCESSING_FOLDER": str(self.path / "processing" / "group-{group_id}"),
             "SSX_DATA_HOME": str(self.path),
         }
 
     def use(self) -> None:
         """Make this process work in the folder; before settings are read and Prefect is imported."""
         os.environ.pop("SSX_SETTINGS_FILE", None)
+        os.environ.pop("SSX_PROCESSING_FOLDER", None)  # results go beside the images, as by default
         os.environ.update(self.environment)
 
 

@@ -96,9 +96,22 @@ def processed_before(
     runs: list[DataSetRun] = []
     for place, collection in places:
         runs.append(read_run(place, collection, sum(len(run.chunk_jobs) for run in runs)))
+        refuse_other_settings(runs[-1], last)
     data_sets = tuple(run.data_set for run in runs)
     name = f"group {group_id}" if group else data_sets[0].name
     return Job(name, data_sets, settings, folder, group), runs
+
+
+def refuse_other_settings(run: DataSetRun, last: Processing) -> None:
+    """Raise if the chunks planned last are not those of the last result: it would be mislabelled."""
+    planned = run.chunk_jobs[0].settings.model_dump(mode="json", exclude={"merging"})
+    recorded = {name: value for name, value in last.settings.items() if name != "merging"}
+    changes = ", ".join(differences(recorded, planned))
+    if changes:
+        raise SettingsError(
+            f"{run.data_set.folder}: processing with other settings began since and was not finished "
+            f"({changes}); run ssx process first"
+        )
 
 
 def merge_again(job: Job, runs: list[DataSetRun], records: JobRecords, last: Processing) -> Outcome:

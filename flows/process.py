@@ -134,8 +134,8 @@ def process_chunks(
             records.chunk(run, place, WorkStatus.SUCCESS, attempts=attempts)
         display.show(run, place)
         run.write_page_files()
-        records.collection(run, ResultStatus.RUNNING)
-    records.collection(run, ResultStatus.FAILED if run.failures else ResultStatus.SUCCESS)
+        records.collection_grows(run)
+    records.collection(run, ResultStatus.FAILED if run.missing else ResultStatus.SUCCESS)
 
 
 def conclude(
@@ -150,6 +150,7 @@ def conclude(
     try:
         merge = merge_task(chunks, job, expected, missing, runs[0].plan.wavelength)
     except MergeError as error:
+        records.merge_failed(runs, error)
         # what was found on the frames is worth a look all the same
         write_reports(job, runs, None, missing, problem=one_line(error))
         raise

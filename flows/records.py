@@ -5,6 +5,7 @@ The place to look when a number in ISPyB is wrong.
 
 import datetime
 import getpass
+import logging
 import os
 import platform
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from flows.databases import Databases
 from flows.job import DataSet, Job
 from flows.messages import one_line
 from ispyb_io.ledger_records import Chunk, WorkStatus
-from ispyb_io.protocol import IspybError
+from ispyb_io.protocol import IspybError, UnavailableError
 from ispyb_io.records import DataCollectionGroup
 from ispyb_io.results import (
     Attachment,
@@ -32,6 +33,8 @@ from ssx_processing import __version__
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import MergeSummary, ShellStatistics, UnitCell
 from ssx_processing.settings import ALGORITHM_VERSION, content_key
+
+logger = logging.getLogger(__name__)
 
 PROGRAM = "ssx-orchestrator"
 
@@ -103,6 +106,13 @@ class JobRecords:
             run.data_set, status, run.message, last_image=run.plan.frames_total, median_cell=run.median_cell
         )
 
+    def collection_grows(self, run: DataSetRun) -> None:
+        """The same while chunks arrive; an ISPyB that is away for a moment stops nothing."""
+        try:
+            self.collection(run, ResultStatus.RUNNING)
+        except UnavailableError as error:
+            logger.warning("ISPyB will hear of this chunk with the next: %s", one_line(error))
+
     def _collection(
         self,
         data_set: DataSet,
@@ -167,12 +177,40 @@ class JobRecords:
     def fail(self, error: Exception) -> None:
         """Enter that the job was stopped, also at the data collections whose result is still due."""
         message = one_line(error)
-        if not isinstance(error, IspybError):  # it would only fail again
+        try:
             for data_set in self.job.data_sets:
                 if data_set.collection and data_set.collection.data_collection_id not in self._concluded:
-                    last_image = data_set.collection.n_images or 1
-                    self._collection(data_set, ResultStatus.FAILED, message, last_image=last_image)
-        self.finish(WorkStatus.FAILED, message, {})
+                    self.lost(data_set, message)
+        except (IspybError, ValueError) as further:  # the first error is what counts
+            logger.warning("the failure cannot be entered in ISPyB: %s", one_line(further))
+        finally:
+            self.finish(WorkStatus.FAILED, message, {})
+
+    def lost(self, data_set: DataSet, message: str) -> None:
+        """Enter that nothing came of a data collection."""
+        if data_set.collection is not None:
+            last_image = data_set.collection.n_images or 1
+            self._collection(data_set, ResultStatus.FAILED, message, last_image=last_image)
+
+    def merge_failed(self, runs: Sequence[DataSetRun], error: Exception) -> None:
+        """Enter that nothing could be merged; an earlier merged result stands, with a note."""
+        if self.job.group is None or self.databases.ispyb is None:
+            return
+        sample = self.job.settings.sample
+        result = MergedResult(
+            key=content_key({"merge": self.job.name, "settings": self.job.settings.model_dump(mode="json")}),
+            program=f"{PROGRAM} merge",
+            command_line=self._command_line,
+            status=ResultStatus.FAILED,
+            message=one_line(error),
+            started=self.started,
+            ended=datetime.datetime.now(),
+            name=self.job.name,
+            members=tuple(members(runs)),
+            space_group=sample.space_group,
+            unit_cell=sample.unit_cell,
+        )
+        self.program_ids.add(self.databases.ispyb.record_merged_result(result))
 
     @property
     def _command_line(self) -> str:
@@ -264,12 +302,13 @@ def _statistics(shell: ResolutionShell, ours: ShellStatistics) -> MergingStatist
 def merge_line(merge: MergeSummary) -> str:
     """What was merged, what is missing, how good it is; in one line."""
     parts = [] if not merge.missing else ["PARTIAL"]
-    parts += [f"{merge.chunks_merged} of {merge.chunks_expected} chunks", *merge.missing]
+    parts.append(f"{merge.chunks_merged} of {merge.chunks_expected} chunks")
     overall = merge.overall
     parts.append(
         f"{merge.lattices_merged} lattices to {overall.d_min:.2f} Å: CC1/2 {overall.cc_half:.3f}, "
         f"Rsplit {overall.r_split:.3f}, completeness {overall.completeness:.3f}"
     )
+    parts += merge.missing  # last: ISPyB cuts long messages
     return "; ".join(parts)
 
 

@@ -78,14 +78,20 @@ def read_merge_input(
     all_lattices = _joined(lattices)
     if all_lattices.empty:
         raise MergeError(
-            f"no lattice in {len(chunk_folders)} chunks with {len(all_frames)} frames; "
-            "look at hit and indexing rates before merging"
+            f"no lattice in {len(chunk_folders)} chunks with {len(all_frames)} frames"
+            f"{_unreadable(all_frames)}; look at hit and indexing rates before merging"
         )
     all_lattices = all_lattices.sort_values(["data_set", "frame", "lattice"], ignore_index=True)
     all_lattices["file_hash"] = _file_hash(all_frames, all_lattices)
     return MergeInput(
         _counts(all_frames), all_lattices, _in_lattice_order(_joined(observations), all_lattices)
     )
+
+
+def _unreadable(frames: pd.DataFrame) -> str:
+    """How many frames could not be read, and a file that holds one; nothing if all could."""
+    lost = frames[frames["status"] == FrameStatus.UNREADABLE]
+    return f", {len(lost)} of them not readable (such as one in {lost['file'].iloc[0]})" if len(lost) else ""
 
 
 def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """What is there to be processed, and in which ranges of frames."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +32,13 @@ def make_plan(paths: Sequence[Path], settings: ProcessingSettings) -> Plan:
     Raises
     ------
     ImageReadError
-        There is no file, a file cannot be read, or it holds no frame.
+        There is no file, one is given twice, cannot be read, or holds no frame.
     """
     if not paths:
         raise ImageReadError("no image file was given; name at least one")
+    twice = [path for path, n in Counter(Path(p).resolve() for p in paths).items() if n > 1]
+    if twice:
+        raise ImageReadError(f"{twice[0]}: given twice; its frames would count double")
     with FrameSet(paths) as frames:
         return Plan(
             paths=tuple(Path(p).resolve() for p in paths),

@@ -14,7 +14,9 @@ from flows.outcome import Outcome, PartialResultError, read_outcome
 from flows.process import run_process
 from flows.settings import SiteSettings
 from ispyb_io.ledger_records import WorkStatus
-from ssx_processing.simulation.chip import SimulatedChip
+from ssx_processing.errors import MergeError
+from ssx_processing.simulation.chip import SimulatedChip, simulate_chip
+from ssx_processing.simulation.chip_settings import ChipSettings
 from tests.flows.conftest import CHIP, FRAMES_PER_CHUNK, enter_chip
 from tests.flows.rows import row_counts, rows
 
@@ -48,25 +50,6 @@ def test_a_group_is_processed_and_recorded_and_a_second_run_changes_nothing(
     assert again.merge.reused
     assert again.merge.key == outcome.merge.key
     assert (row_counts(tmp_path / "ispyb.sqlite"), row_counts(tmp_path / "ledger.sqlite")) == before
-
-
-def test_all_data_collections_of_a_group_are_merged_together_and_each_shows_the_result(
-    group_id: int, ispyb: Engine, own_chip: SimulatedChip, site: SiteSettings, tmp_path: Path
-):
-    """The second one holds the same images in another folder: twice the observations, nothing else new."""
-    assert enter_chip(ispyb, own_chip, CHIP).group_id == group_id
-    outcome = run_process(ProcessRequest(group_id=group_id), site)
-    assert outcome.status is WorkStatus.SUCCESS
-    assert outcome.counts.frames_total == 2 * CHIP.n_frames
-    assert outcome.merge.lattices_merged == pytest.approx(outcome.counts.lattices_indexed, abs=4)
-    members = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxProcessingGroupMember")
-    assert [member["dataCollectionId"] for member in members] == [1, 2]
-    shown_under = rows(
-        tmp_path / "ispyb.sqlite",
-        "SELECT i.dataCollectionId AS id FROM AutoProcScaling_has_Int s JOIN AutoProcIntegration i "
-        "USING (autoProcIntegrationId) ORDER BY id",
-    )
-    assert [row["id"] for row in shown_under] == [1, 2]
 
 
 def test_the_files_of_ispybs_page_hold_the_counts(outcome: Outcome):
@@ -118,7 +101,9 @@ def test_a_chunk_that_fails_leaves_an_honest_partial_result(
 ):
     spoil_frames(own_chip.data_files[0], FRAMES_PER_CHUNK, 2 * FRAMES_PER_CHUNK)
     group_id = enter_chip(ispyb, own_chip, CHIP).group_id
-    with pytest.raises(PartialResultError, match=rf"{N_CHUNKS - 1} of {N_CHUNKS} chunks; chunk 2 ") as error:
+    with pytest.raises(
+        PartialResultError, match=rf"{N_CHUNKS - 1} of {N_CHUNKS} chunks; .*; chunk 2 "
+    ) as error:
         run_process(ProcessRequest(group_id=group_id), site)
     outcome = error.value.outcome
     assert outcome.status is WorkStatus.PARTIAL
@@ -128,8 +113,11 @@ def test_a_chunk_that_fails_leaves_an_honest_partial_result(
 
     collection, merged = rows(tmp_path / "ispyb.sqlite", "SELECT * FROM AutoProcProgram")
     assert collection["processingStatus"] == "FAILED"
-    assert collection["processingMessage"].startswith(f"{N_CHUNKS - 1} of {N_CHUNKS} chunks; chunk 2 ")
-    assert merged["processingMessage"].startswith(f"PARTIAL; {N_CHUNKS - 1} of {N_CHUNKS} chunks; chunk 2 ")
+    for message in (collection["processingMessage"], merged["processingMessage"]):
+        assert f"{N_CHUNKS - 1} of {N_CHUNKS} chunks; " in message
+        assert "; chunk 2 (images 11-20): " in message
+    assert merged["processingMessage"].startswith("PARTIAL; ")
+    assert "CC1/2 " in merged["processingMessage"]
     chunk = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxChunk WHERE status = 'failed'")
     assert [(c["chunkIndex"], c["attempts"]) for c in chunk] == [(1, 2)]
     processing = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxProcessing")
@@ -162,6 +150,27 @@ def newest_flow_run_state() -> tuple[str, str]:
     newest = max(runs, key=lambda run: str(run.created))
     assert newest.state is not None
     return newest.state.type.value, str(newest.state.name)
+
+
+def test_images_that_the_record_announces_and_the_files_lack_make_a_result_partial(
+    ispyb: Engine, chip: SimulatedChip, site: SiteSettings, tmp_path: Path
+):
+    announced = CHIP.model_copy(update={"n_frames": 100})
+    group_id = enter_chip(ispyb, chip, announced).group_id
+    with pytest.raises(PartialResultError, match="images 81-100: not in the files"):
+        run_process(ProcessRequest(group_id=group_id), site)
+    collection, _ = rows(tmp_path / "ispyb.sqlite", "SELECT * FROM AutoProcProgram")
+    assert collection["processingStatus"] == "FAILED"
+
+
+def test_a_group_that_cannot_be_merged_is_told_to_ispyb(ispyb: Engine, tmp_path: Path, site: SiteSettings):
+    blank = ChipSettings(n_frames=12, n_files=1, hit_fraction=0.0, name="blank")
+    group_id = enter_chip(ispyb, simulate_chip(tmp_path / "blank", blank), blank).group_id
+    with pytest.raises(MergeError, match="no lattice in 2 chunks"):
+        run_process(ProcessRequest(group_id=group_id), site)
+    programs = rows(tmp_path / "ispyb.sqlite", "SELECT * FROM AutoProcProgram ORDER BY autoProcProgramId")
+    assert [p["processingStatus"] for p in programs] == ["SUCCESS", "FAILED"]
+    assert "no lattice" in programs[1]["processingMessage"]
 
 
 def test_images_that_cannot_be_opened_are_recorded_as_a_failure(

@@ -99,6 +99,12 @@ def test_no_file_is_an_error(processed_chip: ProcessedChip):
         make_plan([], processed_chip.settings)
 
 
+def test_a_file_given_twice_is_an_error(processed_chip: ProcessedChip):
+    master = processed_chip.chip.master
+    with pytest.raises(ImageReadError, match="given twice"):
+        make_plan([master, master], processed_chip.settings)
+
+
 @pytest.mark.parametrize(
     ("cell", "group", "says"),
     [
