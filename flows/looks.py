@@ -1,6 +1,7 @@
 """What the watcher sees in ISPyB: which groups are done, ready, to be waited for, or cannot be processed."""
 
 import datetime
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,14 +11,19 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from flows.databases import Databases
-from flows.job import Job, ProcessRequest, job_of_group
+from flows.folder_lock import BusyError, check_free
+from flows.job import Job, ProcessRequest, job_of_group, processing_settings
 from flows.messages import one_line
 from flows.records import record_unprocessable
 from flows.settings import SiteSettings
-from ispyb_io.ledger_records import WorkStatus
+from ispyb_io.ledger import Ledger
+from ispyb_io.ledger_records import Processing, WorkStatus
+from ispyb_io.protocol import UnavailableError
 from ispyb_io.records import DataCollection, DataCollectionGroup
-from ssx_processing.errors import ImageReadError, SsxError
+from ssx_processing.errors import SettingsError, SsxError
 from ssx_processing.formats.frames import FrameSet
+
+logger = logging.getLogger(__name__)
 
 
 class Verdict(StrEnum):
@@ -66,7 +72,16 @@ def tally(looks: list[GroupLook]) -> str:
 
 
 def look_at_groups(site: SiteSettings, databases: Databases) -> Iterator[GroupLook]:
-    """All groups of the site's experiment types above its mark, oldest first."""
+    """All groups of the site's experiment types above its mark, oldest first.
+
+    Raises
+    ------
+    SettingsError
+        The site's settings of the processing are wrong for whatever group.
+    UnavailableError
+        A database does not answer.
+    """
+    check_processing_settings(site)
     ispyb, newer_than = databases.require_ispyb(), site.newer_than
     while groups := ispyb.find_groups(newer_than, site.experiment_types):
         for group in groups:
@@ -74,25 +89,77 @@ def look_at_groups(site: SiteSettings, databases: Databases) -> Iterator[GroupLo
         newer_than = groups[-1].newest_data_collection_id
 
 
+def check_processing_settings(site: SiteSettings) -> None:
+    """Raise now what would fail every group; any sample will do for that."""
+    try:
+        processing_settings(site, ProcessRequest(group_id=0), (10, 10, 10, 90, 90, 90), "P1")
+    except ValidationError as error:
+        raise SettingsError(
+            f"the site's settings of the processing (SSX_PROCESSING) are wrong: {one_line(error)}"
+        ) from error
+
+
 def look_at_group(group: DataCollectionGroup, site: SiteSettings, databases: Databases) -> GroupLook:
     """Whether a group is done, ready, to be waited for, or cannot be processed."""
     try:
+        return look_unguarded(group, site, databases)
+    except UnavailableError:  # is the same for all groups
+        raise
+    except Exception as error:  # whatever it is, other groups wait
+        logger.debug("group %d", group.group_id, exc_info=True)
+        return GroupLook(group.group_id, Verdict.FAILED, f"cannot be looked at: {one_line(error)}")
+
+
+def look_unguarded(group: DataCollectionGroup, site: SiteSettings, databases: Databases) -> GroupLook:
+    """Look at a group; errors that nobody foresaw are raised."""
+    try:
         job = job_of_group(ProcessRequest(group_id=group.group_id), group, site)
-    except ImageReadError as error:
-        return waiting_or_failed(group, str(error), site, databases)
+    except OSError as error:
+        return waiting_or_failed(group, one_line(error), site, databases)
     except (SsxError, ValidationError) as error:
-        record_unprocessable(group, one_line(error), databases)
-        return GroupLook(group.group_id, Verdict.FAILED, one_line(error))
+        return unprocessable(group, one_line(error), databases)
     known = databases.ledger.processing(job.key)
-    if known is not None and known.status.has_result:
-        return GroupLook(group.group_id, Verdict.DONE, f"{known.status}, {known.message}", known.folder)
-    if known is not None and known.status is WorkStatus.FAILED and known.attempts >= site.group_attempts:
-        detail = f"given up after {known.attempts} attempts: {known.message}"
-        return GroupLook(group.group_id, Verdict.FAILED, detail, known.folder)
+    folder = job.folder if known is None else known.folder
+    if known is not None and known.status is WorkStatus.SUCCESS:
+        return GroupLook(group.group_id, Verdict.DONE, f"{known.status}, {known.message}", folder)
+    try:
+        check_free(folder)
+    except BusyError as error:
+        return GroupLook(group.group_id, Verdict.WAITING, str(error), folder)
+    reason = "" if known is None else why_given_up(known, job, site, databases.ledger)
+    if reason:
+        return GroupLook(group.group_id, Verdict.FAILED, reason, folder)
     reason = why_not_complete(job, site)
     if reason:
         return waiting_or_failed(group, reason, site, databases)
     return GroupLook(group.group_id, Verdict.READY, "ready", job.folder)
+
+
+def why_given_up(known: Processing, job: Job, site: SiteSettings, ledger: Ledger) -> str:
+    """Why a processing that did not end well is not tried again; empty if it is.
+
+    Nobody works on it now: one recorded as running was killed.
+    """
+    if known.status is WorkStatus.FAILED and is_blank(known, job, ledger):
+        return f"{known.message}; it is not tried again"
+    if known.attempts < site.group_attempts:
+        return ""
+    if known.status is WorkStatus.PARTIAL:
+        return f"partial result after {known.attempts} attempts: {known.message}"
+    return f"given up after {known.attempts} attempts: {known.message or 'the last was killed'}"
+
+
+def is_blank(known: Processing, job: Job, ledger: Ledger) -> bool:
+    """Whether all frames of all data sets were read and hold no lattice: so they will the next time."""
+    chunks = ledger.chunks(known.key)
+    # a processing stopped between two data sets knows only the chunks of the first
+    n_data_sets = sum(chunk.start == 0 for chunk in chunks)
+    return n_data_sets == len(job.data_sets) and all(
+        chunk.status is WorkStatus.SUCCESS
+        and chunk.counts["lattices_indexed"] == 0
+        and chunk.counts["frames_unreadable"] == 0
+        for chunk in chunks
+    )
 
 
 def why_not_complete(job: Job, site: SiteSettings) -> str:
@@ -105,8 +172,8 @@ def why_not_complete(job: Job, site: SiteSettings) -> str:
             with FrameSet(data_set.paths) as frames:
                 n_frames = frames.n_frames
                 changed_ns = max(file["mtime_ns"] for file in frames.identity()["files"])
-        except SsxError as error:
-            return str(error)
+        except (SsxError, OSError) as error:
+            return one_line(error)
         if collection.n_images is not None and n_frames < collection.n_images:
             return f"{data_set.name}: {n_frames} of {collection.n_images} frames are there"
         if not has_ended(collection) and time.time() - changed_ns / 1e9 < site.quiet_time_s:
@@ -130,5 +197,12 @@ def waiting_or_failed(
     if last_sign is None or datetime.datetime.now() - last_sign < patience:
         return GroupLook(group.group_id, Verdict.WAITING, reason)
     message = f"files are not complete {patience} after the collection: {reason}"
-    record_unprocessable(group, message, databases)
+    return unprocessable(group, message, databases)
+
+
+def unprocessable(group: DataCollectionGroup, message: str, databases: Databases) -> GroupLook:
+    """A group that cannot be processed now; ISPyB is told unless it has a result, which stands."""
+    processings = databases.ledger.processings(data_collection_group_id=group.group_id)
+    if not any(processing.status.has_result for processing in processings):
+        record_unprocessable(group, message, databases)
     return GroupLook(group.group_id, Verdict.FAILED, message)

@@ -5,10 +5,12 @@ which win. Secrets come this way and never as parameters of a flow, which Prefec
 """
 
 import os
+import re
 from pathlib import Path
+from string import Formatter
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -18,6 +20,8 @@ from pydantic_settings import (
 
 from flows.prefect_environment import default_data_home
 from ispyb_io.protocol import SSX_EXPERIMENT_TYPES
+
+FOLDER_PLACEHOLDERS = ("image_directory", "proposal", "visit", "beamline", "group_id")
 
 
 class SiteSettings(BaseSettings):
@@ -52,11 +56,27 @@ class SiteSettings(BaseSettings):
     patience_s: PositiveFloat = 3600.0
     """So long after a collection the watcher waits for its files before it calls it failed."""
     group_attempts: PositiveInt = 3
-    """How often the watcher tries a group whose processing fails."""
+    """How often the watcher tries a group whose processing fails, or leaves chunks out."""
     chunk_retries: int = Field(default=2, ge=0)
     """How often a chunk that failed is tried again."""
     chunk_retry_delay_s: float = Field(default=2.0, ge=0)
     """Time before it is."""
+
+    @field_validator("processing_folder")
+    @classmethod
+    def _known_placeholders(cls, value: str) -> str:
+        may_be = ", ".join(f"{{{name}}}" for name in FOLDER_PLACEHOLDERS)
+        try:
+            fields = [field for _, field, _, _ in Formatter().parse(value) if field is not None]
+        except ValueError as error:
+            raise ValueError(f"processing_folder {value!r}: {error}; it may use {may_be}") from error
+        for field in fields:
+            # {image_directory.parent} is as good
+            if re.split(r"[.\[]", field)[0] not in FOLDER_PLACEHOLDERS:
+                raise ValueError(
+                    f"processing_folder {value!r}: {{{field}}} is not known; it may use {may_be}"
+                )
+        return value
 
     @classmethod
     def settings_customise_sources(

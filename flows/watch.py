@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.databases import open_databases
+from flows.folder_lock import BusyError
 from flows.job import ProcessRequest
 from flows.looks import (
     GroupLook,
@@ -84,6 +85,8 @@ def process_ready(look: GroupLook, site: SiteSettings) -> GroupLook:
     request = ProcessRequest(group_id=look.group_id)
     try:
         outcome = run_process(request, site)
+    except BusyError as error:  # somebody began it since the look
+        return GroupLook(look.group_id, Verdict.WAITING, str(error), look.folder)
     except Exception as error:  # whatever it is, the flow has recorded it, and others wait
         return GroupLook(look.group_id, Verdict.FAILED, one_line(error), look.folder)
     return GroupLook(look.group_id, Verdict.PROCESSED, outcome.message, outcome.folder)
