@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -28,6 +29,10 @@ ONE_THREAD = (
     "NUMBA_NUM_THREADS",
 )
 """Chunks are the unit of parallel work; libraries with threads of their own would compete."""
+
+
+TRACKER_IS_QUIET = "ignore:resource_tracker"
+"""Passed on to multiprocessing's tracker: it cleans up after an interrupted command, and need not say so."""
 
 
 class WorkerDiedError(SsxError):
@@ -95,6 +100,8 @@ def _one_process() -> ProcessPoolExecutor:
 
 def _start_fork_server() -> None:
     """Start it, if it does not run, with an environment in which libraries use one thread."""
+    if TRACKER_IS_QUIET not in sys.warnoptions:
+        sys.warnoptions.append(TRACKER_IS_QUIET)
     saved = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
     try:

@@ -23,7 +23,7 @@ N_CHUNKS = CHIP.n_frames // FRAMES_PER_CHUNK
 def test_a_killed_flow_goes_on_without_computing_finished_chunks_again(
     group_id: int, site: SiteSettings, tmp_path: Path
 ):
-    killed_after = kill_when_chunks_are_there(tmp_path, group_id, at_least=2)
+    killed_after, _, _ = end_when_chunks_are_there(tmp_path, group_id, signal.SIGKILL)
     assert 2 <= len(killed_after) < N_CHUNKS
     (processing,) = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxProcessing")
     assert processing["status"] == "running"
@@ -40,19 +40,44 @@ def test_a_killed_flow_goes_on_without_computing_finished_chunks_again(
     assert [program["processingStatus"] for program in programs] == ["SUCCESS", "SUCCESS"]
 
 
-def kill_when_chunks_are_there(folder: Path, group_id: int, at_least: int) -> dict[Path, int]:
-    """Start the command in a process group of its own, SIGKILL it between chunks; chunks there then."""
+@pytest.mark.slow
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_command_says_so_and_ends_at_once(
+    ended_by: signal.Signals, group_id: int, site: SiteSettings, tmp_path: Path
+):
+    there, status, printed = end_when_chunks_are_there(tmp_path, group_id, ended_by)
+    assert there
+    assert status == 128 + ended_by
+    assert printed.rstrip().endswith(
+        "ssx: interrupted; what is finished is kept, run the same command to go on"
+    )
+
+
+def end_when_chunks_are_there(
+    folder: Path, group_id: int, ended_by: signal.Signals, at_least: int = 2
+) -> tuple[dict[Path, int], int, str]:
+    """Start the command and end it between chunks as a terminal does, all that it started included.
+
+    Returns the chunks there then, the exit status and what was printed on stderr.
+    """
     command = [sys.executable, "-m", "flows.cli", "process", "--group", str(group_id), "--workers", "1"]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    with subprocess.Popen(command, env=clean, stderr=subprocess.PIPE, text=True) as flow:
+    with subprocess.Popen(
+        command, env=clean, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as flow:
         stop = time.monotonic() + 200
         while len(finished_chunks(folder)) < at_least and flow.poll() is None and time.monotonic() < stop:
             time.sleep(0.01)
-        flow.send_signal(signal.SIGKILL)
+        if ended_by is signal.SIGINT:
+            os.killpg(flow.pid, ended_by)  # as Ctrl-C does
+        else:
+            flow.send_signal(ended_by)
+        status = flow.wait(timeout=10)
         there = finished_chunks(folder)
         workers_gone = no_process_uses(folder, seconds=15)
+        printed = flow.stderr.read() if flow.stderr else ""
     assert workers_gone
-    return there
+    return there, status, printed
 
 
 def finished_chunks(folder: Path) -> dict[Path, int]:
