@@ -184,9 +184,7 @@ class FrameProcessor:
         refine_lattice(
             q[mine], self.s0, lattice.b, lattice.strains, rotation, strain, sigma, FINAL_TOLERANCES, 0, a
         )
-        hkl = np.rint(q[mine] @ real_space(a).T)
-        fit = np.empty((len(mine), 4))
-        excitation_and_position(hkl, a, self.s0, self.rectangles, self.axes, self.sensor, fit)
+        fit = self._predicted(a, q[mine])
         close = (index_distance(q[mine], real_space(a)) < INDEXED) & (fit[:, 2] >= 0)
         mine, fit = mine[close], fit[close]
         if len(mine) < self.settings.indexing.min_spots:
@@ -205,6 +203,13 @@ class FrameProcessor:
             spot_index=mine.astype(np.int32),
         )
 
+    def _predicted(self, a_matrix: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, 4) array: x, y, panel and excitation error of the lattice points nearest to spots."""
+        hkl = np.rint(q @ real_space(a_matrix).T)
+        fit = np.empty((len(q), 4))
+        excitation_and_position(hkl, a_matrix, self.s0, self.rectangles, self.axes, self.sensor, fit)
+        return fit
+
     def _cell_is_near(self, a_matrix: NDArray[np.float64]) -> bool:
         s, expected = self.settings.indexing, self.settings.sample.unit_cell
         cell = cell_of(a_matrix)
@@ -219,9 +224,7 @@ class FrameProcessor:
         """(n, 5) array: observed minus predicted position (laboratory, mm), |q|, excitation error."""
         mine = lattice.spot_index
         q = self.scattering_vectors(spots)[mine]
-        hkl = np.rint(q @ real_space(lattice.a_matrix).T)
-        fit = np.empty((len(mine), 4))
-        excitation_and_position(hkl, lattice.a_matrix, self.s0, self.rectangles, self.axes, self.sensor, fit)
+        fit = self._predicted(lattice.a_matrix, q)
         off_px = np.column_stack([spots.x_px[mine], spots.y_px[mine]]) - fit[:, :2]
         off_mm = np.einsum("ij,ijk->ik", off_px, self.axes[spots.panel[mine], 1:])
         return np.column_stack([off_mm, np.linalg.norm(q, axis=1), fit[:, 3]])
