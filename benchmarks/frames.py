@@ -95,8 +95,8 @@ def measure(folder: Path, detector: SimulatedDetector) -> tuple[Times, float]:
 def _measure_frame(processor: FrameProcessor, image: np.ndarray, times: Times) -> int:
     """Stages after reading; number of spots of a hit, 0 for a blank."""
     own = Times()
-    spots = own.measure("spots", lambda: processor.finder.find(image))
-    if len(spots) < processor.settings.spots.min_spots_for_hit:
+    spots = own.measure("spots", lambda: processor.hits.find(image))
+    if not processor.hits.is_hit(spots):
         times.of["spots, blank"] += own.of["spots"]
         return 0
     times.of["spots, hit"] += own.of["spots"]

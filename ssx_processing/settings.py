@@ -95,6 +95,8 @@ class SpotSettings(Settings):
     """peakfinder8's local_bg_radius: local background from a box of twice this half width."""
     min_spots_for_hit: PositiveInt = 15
     """A frame with at least this many spots is a hit."""
+    min_signal_for_hit: Annotated[float, Field(ge=0)] = 0.0
+    """A hit's spots also hold at least this many photons together, background subtracted."""
     max_spots: PositiveInt = 2000
     """The search of a frame stops at this many spots."""
     pixels_per_ring: Annotated[int, Field(ge=16, le=4096)] = 192

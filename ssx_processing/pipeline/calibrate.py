@@ -88,7 +88,7 @@ def _learn(
     spot_lists, counts = _find_spots(frames, chosen, processor, progress)
     hot = hot_pixels(counts, len(spot_lists), settings.calibration.hot_pixel_fraction)
     spot_lists = [_without_hot(spots, hot) for spots in spot_lists]
-    hits = [s for s in spot_lists if len(s) >= settings.spots.min_spots_for_hit]
+    hits = [s for s in spot_lists if processor.hits.is_hit(s)]
     indexed = _centre_beam(processor, hits, settings)
     return Calibration(
         key=key,
@@ -119,8 +119,8 @@ def _find_spots(
         except (ImageReadError, GeometryError) as caught:
             error = caught
         else:
-            spot_lists.append(processor.finder.find(image))
-            finder = processor.finder
+            spot_lists.append(processor.hits.find(image))
+            finder = processor.hits.finder
             count_isolated(image, finder.rings.ring.reshape(image.shape), finder.threshold, counts)
         if progress is not None:
             progress(n + 1, len(chosen))

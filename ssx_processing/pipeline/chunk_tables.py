@@ -84,7 +84,7 @@ class ChunkTables:
             len(spots),
             n_lattices,
             float(spots.intensity.sum()),
-            float(np.median(processor.finder.mean)) if len(processor.finder.mean) else float("nan"),
+            float(np.median(processor.hits.finder.mean)) if len(processor.hits.finder.mean) else float("nan"),
             resolution_limit(q),
         )
         self._add("spots", frame, {name: getattr(spots, name) for name in SPOT_COLUMNS})

@@ -15,10 +15,9 @@ from ssx_processing.kernels.integration import INTENSITY, NOISE, SIGMA, integrat
 from ssx_processing.kernels.lattice_score import index_distance
 from ssx_processing.kernels.prediction import excitation_and_position, predict_reflections
 from ssx_processing.kernels.refinement import compose, refine_lattice
-from ssx_processing.kernels.rings import ring_table
-from ssx_processing.kernels.spot_finding import SpotFinder
 from ssx_processing.kernels.unit_cell import cell_of, real_space, rotation_of, search_lattice
 from ssx_processing.models import FrameStatus, Geometry, Lattice, SpotList
+from ssx_processing.pipeline.hit_finding import HitFinder
 from ssx_processing.settings import ProcessingSettings
 
 FINAL_TOLERANCES = np.array([0.15, 0.12, 0.12])
@@ -73,9 +72,8 @@ class FrameProcessor:
         self.saturation = saturation
         self.rocking = rocking or Rocking()
         self.peak_radius_px = settings.integration.peak_radius_px or peak_radius_px
-        self.q_map, ring_half = geo.pixel_maps(geometry)
+        self.hits = HitFinder(geometry, bad_pixels, settings.spots)
         self._set_geometry(geometry)
-        self.finder = self._make_finder(ring_half)
         self.owners = np.zeros(geometry.image_shape, np.uint8)
         group = settings.sample.gemmi_space_group.operations()
         self.centring = np.array([t for t in group.cen_ops if any(t)], np.int64).reshape(-1, 3)
@@ -85,30 +83,13 @@ class FrameProcessor:
         self.rectangles, self.axes = geo.panel_rectangles(geometry), geo.panel_axes(geometry)
         self.s0, self.sensor = geo.incident_wave_vector(geometry), geo.sensor(geometry)
         self.indexer = self._make_indexer()
-        in_view = float(np.nanmax(self.q_map))
+        in_view = float(np.nanmax(self.hits.q_map))
         d_min = self.settings.integration.d_min
         self.q_max = min(in_view, 1.0 / d_min) if d_min else in_view
 
     def move_detector(self, by_mm: NDArray[np.float64]) -> None:
         """Move all panels by a (3,) vector; the rings stay, which is near enough for them."""
         self._set_geometry(geo.moved(self.geometry, by_mm))
-
-    def _make_finder(self, ring_half: NDArray[np.uint8]) -> SpotFinder:
-        s = self.settings.spots
-        rings = ring_table(self.q_map, self.bad_pixels, ring_half, pixels_per_ring=s.pixels_per_ring)
-        return SpotFinder(
-            rings,
-            self.rectangles,
-            self.geometry.image_shape,
-            min_snr=s.min_snr,
-            min_significance=s.min_significance,
-            min_counts=s.min_counts,
-            min_pixels=s.min_pixels,
-            max_pixels=s.max_pixels,
-            background_radius_px=s.background_radius_px,
-            max_spots=s.max_spots,
-            gain=s.gain,
-        )
 
     def _make_indexer(self) -> Indexer:
         s, sample = self.settings.indexing, self.settings.sample
@@ -134,9 +115,9 @@ class FrameProcessor:
         image : (slow, fast) array
             Raw pixels.
         """
-        spots = self.finder.find(image)
+        spots = self.hits.find(image)
         spot_lattice = np.full(len(spots), -1, np.int16)
-        if len(spots) < self.settings.spots.min_spots_for_hit:
+        if not self.hits.is_hit(spots):
             return FrameResult(FrameStatus.NO_HIT, spots, spot_lattice, (), (), (), ())
         lattices = self.index(spots)
         if not lattices:
@@ -266,8 +247,9 @@ class FrameProcessor:
         """
         s = self.settings.integration
         every = np.concatenate(predictions)
-        ring = self.finder.rings.ring.reshape(image.shape)[every[:, 4].astype(int), every[:, 3].astype(int)]
-        expected = np.append(self.finder.mean, 0.0)[ring].astype(np.float64)
+        finder = self.hits.finder
+        ring = finder.rings.ring.reshape(image.shape)[every[:, 4].astype(int), every[:, 3].astype(int)]
+        expected = np.append(finder.mean, 0.0)[ring].astype(np.float64)
         inner = self.peak_radius_px + s.gap_width_px
         result = integrate_reflections(
             image,
