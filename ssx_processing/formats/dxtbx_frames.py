@@ -29,6 +29,7 @@ class DxtbxReader:
         self.bad_pixels: NDArray[np.bool_] = mask.astype(bool)
         self.n_frames = int(description["n_frames"])
         self.saturation = float(description["saturation"])
+        self.underload = -np.inf
         self.pixel_type = np.dtype(description["dtype"])
         self.geometry = _geometry(description["geometry"])
         self._pixels = np.empty(self.geometry.image_shape, self.pixel_type)
@@ -54,6 +55,14 @@ class DxtbxReader:
                 f"expected {self._pixels.shape} {self.pixel_type}"
             )
         return self._pixels
+
+    def frames_available(self) -> int:
+        """All frames: dxtbx opens what is complete."""
+        return self.n_frames
+
+    def missing(self) -> str:
+        """Nothing is missing."""
+        return ""
 
     def files(self) -> list[Path]:
         """Return the file itself."""

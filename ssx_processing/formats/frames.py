@@ -26,20 +26,34 @@ DIRECTION_TOLERANCE = 1e-5
 
 
 class FrameReader(Protocol):
-    """One open image file, or master file with all the files it refers to."""
+    """One open image file, or master file with all the files it refers to.
+
+    Made with a path, and a ``Geometry`` that stands in for the file's own, or None.
+    """
 
     path: Path
     n_frames: int
+    """Frames there are to be once the file is complete."""
     geometry: Geometry
     bad_pixels: NDArray[np.bool_]
     """Shape (slow, fast); true: never to be used."""
     saturation: float
     """A pixel with this value or more is saturated, or marked as no pixel; inf if unknown."""
+    underload: float
+    """A pixel with a value below this is no count; -inf if unknown."""
     pixel_type: np.dtype
     """uint8, uint16, uint32, int16, int32 or float32."""
 
     def read(self, index: int) -> NDArray[Any]:
         """Raw pixels, shape (slow, fast), contiguous; overwritten by the next read of this reader."""
+        ...
+
+    def frames_available(self) -> int:
+        """Frames, from the first on, that can be read now; looks at the files again."""
+        ...
+
+    def missing(self) -> str:
+        """What the frames that are not available wait for, for people; empty if nothing is missing."""
         ...
 
     def files(self) -> list[Path]:
@@ -92,7 +106,7 @@ class FrameSet:
     """Frames of many files under one number, from 0; files are opened when needed.
 
     A pixel that is bad in one of the files opened on construction is bad in all; the lowest
-    saturation counts.
+    saturation and the highest underload count.
 
     All HDF5 files are looked at on construction. Of other files only the first is: if it holds one
     frame, others with its suffix are taken to hold one each, which is checked when they are read.
@@ -116,9 +130,11 @@ class FrameSet:
         self._readers: OrderedDict[int, FrameReader] = OrderedDict()
         self._files: dict[int, list[Path]] = {}
         self._counts: dict[int, int] = {}
+        self._complete: set[int] = set()
         first = self._readers[0] = self._open(0)
         self.geometry = first.geometry
         self.saturation = first.saturation
+        self.underload = first.underload
         self.bad_pixels = first.bad_pixels
         counts = [self._count(number) for number in range(len(self.paths))]
         self._starts = np.concatenate([[0], np.cumsum(counts)])
@@ -141,6 +157,18 @@ class FrameSet:
         """
         number, index = self._locate(frame)
         return self._reader(number).read(index)
+
+    def frames_available(self) -> int:
+        """Frames, from the first on, that can be read now; looks again at files that were not complete."""
+        waiting = self._first_incomplete()
+        if waiting is None:
+            return self.n_frames
+        return int(self._starts[waiting]) + self._reader(waiting).frames_available()
+
+    def missing(self) -> str:
+        """What the first frame that is not available waits for; empty if nothing is missing."""
+        waiting = self._first_incomplete()
+        return "" if waiting is None else self._reader(waiting).missing()
 
     def identity(self) -> dict[str, Any]:
         """What the pixels depend on: path, size and time of change (ns) of every file, for a hash."""
@@ -175,6 +203,17 @@ class FrameSet:
         number = int(np.searchsorted(self._starts, frame, side="right")) - 1
         return number, frame - int(self._starts[number])
 
+    def _first_incomplete(self) -> int | None:
+        """Number of the first file that does not hold all its frames yet."""
+        for number, path in enumerate(self.paths):
+            if number in self._complete or number not in self._files:
+                _check_file(path)  # one frame each, or complete when it was opened
+            elif self._reader(number).frames_available() < self._counts[number]:
+                return number
+            else:
+                self._complete.add(number)
+        return None
+
     def _count(self, number: int) -> int:
         """Frames in a file, from the first file where that tells (see the class)."""
         path = self.paths[number]
@@ -187,6 +226,7 @@ class FrameSet:
             reader = self._reader(number)
             self.bad_pixels = self.bad_pixels | reader.bad_pixels
             self.saturation = min(self.saturation, reader.saturation)
+            self.underload = max(self.underload, reader.underload)
         return self._counts[number]
 
     def _reader(self, number: int) -> FrameReader:

@@ -80,6 +80,7 @@ class NxmxReader:
         self.geometry = geometry
         self.bad_pixels: NDArray[np.bool_] = bad_pixels(detector, geometry.panels, first.image_shape)
         self.saturation = saturation(detector, first.pixel_type)
+        self.underload = -np.inf
         self._mask_files = {Path(mask.file.filename) for mask in pixel_masks(detector)}
         self._pixels = np.empty(first.image_shape, first.pixel_type)
         self._buffer = ChunkBuffer()
@@ -102,6 +103,15 @@ class NxmxReader:
         except ImageReadError as error:
             raise ImageReadError(f"{self.path}: frame {index} cannot be read; {error}") from error
         return self._pixels
+
+    def frames_available(self) -> int:
+        """Frames, from the first on, that a file holds."""
+        return int(np.append(self._table.source < 0, True).argmax())
+
+    def missing(self) -> str:
+        """What the frames that are not available wait for; empty if nothing is missing."""
+        n = self.frames_available()
+        return "" if n == self.n_frames else f"{self.path}: no file holds frame {n}, which is announced"
 
     def files(self) -> list[Path]:
         """Every file on which pixels or mask depend, the master first."""

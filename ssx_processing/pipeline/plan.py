@@ -32,7 +32,7 @@ def make_plan(paths: Sequence[Path], settings: ProcessingSettings) -> Plan:
     Raises
     ------
     ImageReadError
-        There is no file, one is given twice, cannot be read, or holds no frame.
+        There is no file, one is given twice, cannot be read, holds no frame, or is not complete.
     """
     if not paths:
         raise ImageReadError("no image file was given; name at least one")
@@ -40,6 +40,12 @@ def make_plan(paths: Sequence[Path], settings: ProcessingSettings) -> Plan:
     if twice:
         raise ImageReadError(f"{twice[0]}: given twice; its frames would count double")
     with FrameSet(paths) as frames:
+        available = frames.frames_available()
+        if available < frames.n_frames:
+            raise ImageReadError(
+                f"{frames.missing()}; {available} of {frames.n_frames} frames can be read now, "
+                "wait until all are written"
+            )
         return Plan(
             paths=tuple(Path(p).resolve() for p in paths),
             frames_total=frames.n_frames,

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from ssx_processing.errors import GeometryError, ImageReadError
 from ssx_processing.formats import frames as frames_module
 from ssx_processing.formats.frames import FrameReader, FrameSet, geometry_difference, open_reader
 from ssx_processing.models import Geometry, Panel
+from ssx_processing.pipeline.plan import make_plan
+from ssx_processing.settings import ProcessingSettings, SampleSettings
 
 Write = Callable[..., Path]
 
@@ -65,6 +68,42 @@ def test_frames_are_numbered_across_files(two_masters: list[Path], stack: NDArra
             np.testing.assert_array_equal(frames.read(frame), stack[frame])
 
 
+@pytest.fixture
+def announced(write_nxmx: Write, write_frames: Write, stack: NDArray[Any], tmp_path: Path) -> Write:
+    """Write a master of 3 frames, of which a file holds ``n``."""
+
+    def write(name: str, n: int) -> Path:
+        write_frames(f"{name}.h5", stack[:n])
+        layout = h5py.VirtualLayout((3, *stack.shape[1:]), "u2")
+        layout[:] = h5py.VirtualSource(f"{name}.h5", "entry/data/data", (3, *stack.shape[1:]))
+        master = write_nxmx(lambda data: data.create_virtual_dataset("data", layout))
+        return master.rename(tmp_path / f"{name}_master.h5")
+
+    return write
+
+
+def test_frames_that_no_file_holds_are_not_available(announced: Write, stack: NDArray[Any]):
+    with FrameSet([announced("p", 3), announced("q", 2), announced("r", 3)]) as frames:
+        assert frames.n_frames == 9
+        assert frames.frames_available() == 5
+        assert "q_master.h5" in frames.missing()
+        np.testing.assert_array_equal(frames.read(4), stack[1])
+
+
+def test_nothing_is_missing_from_complete_files(two_masters: list[Path]):
+    with FrameSet(two_masters) as frames:
+        assert frames.frames_available() == frames.n_frames
+        assert frames.missing() == ""
+
+
+def test_a_plan_waits_for_complete_files(announced: Write):
+    sample = SampleSettings(unit_cell=(79, 79, 38, 90, 90, 90), space_group="P43212")
+    settings = ProcessingSettings(sample=sample)
+    assert make_plan([announced("p", 3)], settings).frames_total == 3
+    with pytest.raises(ImageReadError, match=r"q_master\.h5.*; 2 of 3 frames can be read now"):
+        make_plan([announced("q", 2)], settings)
+
+
 @pytest.mark.parametrize("frame", [-1, 7])
 def test_frame_outside_the_set_is_an_error(two_masters: list[Path], frame: int):
     with FrameSet(two_masters) as frames, pytest.raises(ImageReadError, match="frames 0 to 6"):
@@ -95,7 +134,8 @@ class FakeReader:
     most_open = 0
 
     def __init__(self, path: Path) -> None:
-        self.path, self.n_frames, self.saturation = path, 1, 1e6
+        self.path, self.n_frames = path, 1
+        self.saturation, self.underload = 1e6, -1.0
         self.pixel_type, self.bad_pixels = np.dtype("i4"), np.zeros((20, 20), bool)
         self.geometry = replace(GEOMETRY, wavelength=2.0 if "odd" in path.name else 1.0)
         FakeReader.n_open += 1
@@ -105,6 +145,12 @@ class FakeReader:
         if "bad" in self.path.name:
             raise ImageReadError(f"{self.path}: bad")
         return np.full((20, 20), int(self.path.stem.split("_")[1]), "i4")
+
+    def frames_available(self) -> int:
+        return 1
+
+    def missing(self) -> str:
+        return ""
 
     def files(self) -> list[Path]:
         return [self.path]
