@@ -18,6 +18,7 @@ from ssx_processing.formats.nxmx_geometry import (
     pixel_masks,
     saturation,
 )
+from ssx_processing.models import Geometry
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -39,51 +40,65 @@ def is_hdf5(path: Path) -> bool:
 class NxmxReader:
     """Frames of one master file; the attributes are those of ``FrameReader``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, geometry: Geometry | None = None) -> None:
         """Open the file and resolve where every frame is stored.
+
+        Parameters
+        ----------
+        path
+            Master file.
+        geometry
+            Stands in for beam and detector of the file, which may then be absent or wrong.
 
         Raises
         ------
         UnknownLayoutError
             The file has another layout.
         GeometryError
-            The layout is known but the geometry cannot be used.
+            The layout is known but the geometry cannot be used, or the geometry given has another
+            image shape.
         ImageReadError
             The file or one that it refers to is missing or truncated, or there are no frames.
         """
         self.path = path
         self._file = open_hdf5(path)
         try:
-            self._open()
+            self._open(geometry)
         except BaseException:
             self._file.close()
             raise
 
-    def _open(self) -> None:
+    def _open(self, geometry: Geometry | None) -> None:
         """Read everything but pixels."""
-        entry, is_nxmx = _entry(self._file)
+        entry, is_nxmx = _entry(self._file, geometry is not None)
         self._table = _frames(entry)
         if not len(self._table):
             raise ImageReadError(f"{self.path}: holds no frames (its image data have length 0)")
         first = self._table.stored[0]
         self.n_frames = len(self._table)
         self.pixel_type = first.pixel_type
-        try:
-            geometry = (
-                nxmx_geometry(nxmx.NXentry(entry), first.image_shape)
-                if is_nxmx
-                else filewriter_geometry(entry, first.image_shape)
+        self.geometry = geometry or self._header_geometry(entry, is_nxmx, first.image_shape)
+        if self.geometry.image_shape != first.image_shape:
+            raise GeometryError(
+                f"{self.path}: holds images of shape {first.image_shape} (slow, fast), the geometry given "
+                f"is for {self.geometry.image_shape}"
             )
-        except GeometryError as error:
-            raise GeometryError(f"{self.path}: {error}") from error
         detector = _detector(entry)
-        self.geometry = geometry
-        self.bad_pixels: NDArray[np.bool_] = bad_pixels(detector, geometry.panels, first.image_shape)
+        self.bad_pixels: NDArray[np.bool_] = bad_pixels(detector, self.geometry.panels, first.image_shape)
         self.saturation = saturation(detector, first.pixel_type)
         self.underload = -np.inf
         self._mask_files = {Path(mask.file.filename) for mask in pixel_masks(detector)}
         self._pixels = np.empty(first.image_shape, first.pixel_type)
         self._buffer = ChunkBuffer()
+
+    def _header_geometry(self, entry: h5py.Group, is_nxmx: bool, image_shape: tuple[int, int]) -> Geometry:
+        """Geometry that the file itself gives."""
+        try:
+            if is_nxmx:
+                return nxmx_geometry(nxmx.NXentry(entry), image_shape)
+            return filewriter_geometry(entry, image_shape)
+        except GeometryError as error:
+            raise GeometryError(f"{self.path}: {error}") from error
 
     def read(self, index: int) -> NDArray[np.generic]:
         """Raw pixels of one frame, shape (slow, fast); the next read overwrites them.
@@ -125,22 +140,32 @@ class NxmxReader:
         self._file.close()
 
 
-def _entry(file: h5py.File) -> tuple[h5py.Group, bool]:
-    """Entry with the images, and whether it is NXmx (else a FileWriter master)."""
-    for group in nxmx.find_class(file, "NXentry"):
+def _entry(file: h5py.File, any_with_data: bool) -> tuple[h5py.Group, bool]:
+    """Entry with the images, and whether it is NXmx (else a FileWriter master).
+
+    With ``any_with_data`` an entry that holds image data will do.
+    """
+    entries = nxmx.find_class(file, "NXentry")
+    for group in entries:
         definition = group.get("definition")
         if isinstance(definition, h5py.Dataset) and nxmx.h5str(nxmx.h5scalar(definition).item()) == "NXmx":
             return group, True
-    for group in nxmx.find_class(file, "NXentry"):
+    for group in entries:
         if "instrument/detector/x_pixel_size" in group and "instrument/beam" in group and "data" in group:
             return group, False
+    if any_with_data:
+        for group in [*entries, file.get("entry")]:
+            if isinstance(group, h5py.Group) and isinstance(group.get("data"), h5py.Group):
+                return group, False
     raise UnknownLayoutError(f"{file.filename}: HDF5, but neither NXmx nor a DECTRIS FileWriter master")
 
 
-def _detector(entry: h5py.Group) -> h5py.Group:
-    """Group of the first detector of the first instrument."""
-    instrument = nxmx.find_class(entry, "NXinstrument")[0]
-    return nxmx.find_class(instrument, "NXdetector")[0]
+def _detector(entry: h5py.Group) -> h5py.Group | None:
+    """Group of the first detector of the first instrument; None if there is none."""
+    for instrument in nxmx.find_class(entry, "NXinstrument"):
+        for detector in nxmx.find_class(instrument, "NXdetector"):
+            return detector
+    return None
 
 
 def _frames(entry: h5py.Group) -> FrameTable:

@@ -191,7 +191,7 @@ def _length(group: h5py.Group, name: str, unit: str, *, default: str = "m") -> f
 
 
 def bad_pixels(
-    detector: h5py.Group, panels: Sequence[Panel], image_shape: tuple[int, int]
+    detector: h5py.Group | None, panels: Sequence[Panel], image_shape: tuple[int, int]
 ) -> NDArray[np.bool_]:
     """Pixels never to be used: any bit of a pixel mask set, or outside all panels.
 
@@ -214,7 +214,7 @@ def bad_pixels(
     return bad
 
 
-def pixel_masks(detector: h5py.Group) -> list[h5py.Dataset]:
+def pixel_masks(detector: h5py.Group | None) -> list[h5py.Dataset]:
     """Datasets ``pixel_mask`` and ``pixel_mask_N``; DECTRIS's own only if there are none.
 
     Raises
@@ -222,19 +222,23 @@ def pixel_masks(detector: h5py.Group) -> list[h5py.Dataset]:
     ImageReadError
         A mask is a link to a missing file: processing without it would count dead pixels.
     """
+    if detector is None:
+        return []
     names = sorted(name for name in list[str](detector) if re.fullmatch(r"pixel_mask(_\d+)?", name))
     if not names and detector.get("detectorSpecific/pixel_mask", getlink=True) is not None:
         names = ["detectorSpecific/pixel_mask"]
     return [dataset_at(detector, name) for name in names]
 
 
-def saturation(detector: h5py.Group, pixel_type: np.dtype) -> float:
+def saturation(detector: h5py.Group | None, pixel_type: np.dtype) -> float:
     """Smallest raw value that is no longer a count; inf if unknown.
 
     DECTRIS marks gaps and dead pixels with the largest value of the image's bit depth, so that
     is a limit too. A pixel at NXmx's ``saturation_value`` itself is called saturated.
     """
     limits = [float(np.iinfo(pixel_type).max) if pixel_type.kind in "iu" else np.inf]
+    if detector is None:
+        return limits[0]
     bits = _number(detector, "bit_depth_image")
     if bits is not None and pixel_type.kind == "u" and bits < 8 * pixel_type.itemsize:
         limits.append(2.0**bits - 1)

@@ -1,6 +1,7 @@
 """NXmx files and FileWriter masters give the pixels that plain h5py gives, or one clear error."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ssx_processing.errors import ImageReadError
+from ssx_processing.errors import GeometryError, ImageReadError
 from ssx_processing.formats.decompression import Codec
 from ssx_processing.formats.frames import open_reader
 from ssx_processing.formats.nxmx_frames import NxmxReader, UnknownLayoutError
+from ssx_processing.models import Geometry, Panel
 
 Write = Callable[..., Path]
 Frames = NDArray[Any]
@@ -320,3 +322,36 @@ def test_real_masters_without_their_data_name_the_missing_file(real_data: Path, 
     with pytest.raises(ImageReadError, match=f"{name}: .*{missing}, which is missing") as error:
         open_reader(real_data / "format_samples" / "raw" / name)
     assert "\n" not in str(error.value)
+
+
+GEOMETRY = Geometry(
+    panels=(Panel((-1.0, 1.0, -100.0), (1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.1, 0.1), 0, 0, 56, 30),),
+    image_shape=(40, 56),
+    wavelength=1.3,
+)
+
+
+def test_geometry_given_replaces_that_of_the_header(write_nxmx: Write, stack: Frames):
+    master = write_nxmx(lambda data: data.create_dataset("data", data=stack), distance=float("nan"))
+    reader = NxmxReader(master, GEOMETRY)
+    assert reader.geometry is GEOMETRY
+    np.testing.assert_array_equal(reader.bad_pixels.all(axis=1), np.arange(40) >= 30)
+    np.testing.assert_array_equal(read_all(reader), stack)
+    reader.close()
+
+
+def test_geometry_given_of_another_shape_is_refused(write_nxmx: Write, stack: Frames):
+    master = write_nxmx(lambda data: data.create_dataset("data", data=stack))
+    other = replace(GEOMETRY, image_shape=(40, 60))
+    with pytest.raises(GeometryError, match=r"master\.nxs: .*shape \(40, 56\) .* for \(40, 60\)"):
+        NxmxReader(master, other)
+
+
+def test_images_without_any_metadata_open_with_a_geometry(write_frames: Write, stack: Frames):
+    path = write_frames("bare.h5", stack)
+    with pytest.raises(UnknownLayoutError):
+        NxmxReader(path)
+    reader = NxmxReader(path, GEOMETRY)
+    np.testing.assert_array_equal(read_all(reader), stack)
+    assert reader.saturation == 65535
+    reader.close()
