@@ -106,6 +106,8 @@ class SpotList:
     background: NDArray[np.float64]
     """Mean background per pixel."""
     panel: NDArray[np.int32]
+    n_saturated: NDArray[np.int32]
+    """Pixels that are saturated: the position is good, the intensity is not."""
 
     def __len__(self) -> int:
         """Number of spots."""

@@ -1,28 +1,20 @@
-"""Rings of equal |q|: which pixels are compared with each other, and their clipped statistics.
+"""Rings of equal |q|: which pixels are compared with each other.
 
-Everything that depends on geometry and mask only is computed once (`ring_table`); per frame a
-sample of each ring's pixels gives its mean and standard deviation (`ring_statistics`).
+All that depends on geometry and mask only, computed once; what a frame has in its rings is in
+`ring_statistics`.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 BLOCK = 64
 """Pixels that the threshold scan looks at together."""
-GROUP = 8
+GROUP = 4
 """Rings whose lowest threshold is kept together for the scan."""
 MIN_PIXELS = 50
 """A ring with fewer pixels joins its neighbour."""
-CLIP_ROUNDS = 5
-ARC = 16
-"""Neighbouring samples of a ring whose mean counts once for the start of the clipping."""
-START_SIGMAS = 15.0
-"""Width of the first window, in deviations of counting statistics: clipping from infinity would keep a
-bright region that fills 1/26 of a ring for ever."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +26,15 @@ class RingTable:
     n_rings: int
     q: NDArray[np.float32]
     """(n_rings,) mean |q|, 1/Å."""
-    sample: NDArray[np.int32]
+    sample: NDArray[np.uint32]
     """Flat pixel addresses sampled, ring after ring, ascending inside a ring."""
     sample_start: NDArray[np.int32]
     """(n_rings + 1,) where each ring's sample begins."""
-    block_groups: NDArray[np.uint16]
-    """(n_blocks, 2) first and last group of rings in each block; first > last where all pixels are bad."""
+    block_span: NDArray[np.uint16]
+    """(n_blocks,) row of ``spans`` of each block of pixels."""
+    spans: NDArray[np.uint16]
+    """(n_spans, 2) first and last group of rings in a block; each pair that occurs once, and as row 0
+    that of blocks without a usable pixel, whose first is after its last."""
 
 
 def ring_table(
@@ -68,7 +63,7 @@ def ring_table(
     flat = np.full(q_map.size, n_rings, np.uint16)
     flat[usable.ravel()] = ring
     sample, start = _sample_of_rings(flat, n_rings, pixels_per_ring)
-    return RingTable(flat, n_rings, centre_order, sample, start, _groups_of_blocks(flat, n_rings))
+    return RingTable(flat, n_rings, centre_order, sample, start, *_spans_of_blocks(flat, n_rings))
 
 
 def _ring_of_pixel(
@@ -113,7 +108,7 @@ def _q_per_pixel(q_map: NDArray[np.float32]) -> float:
 
 def _sample_of_rings(
     flat: NDArray[np.uint16], n_rings: int, pixels_per_ring: int
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
     """Addresses of a fixed random sample of each ring, and where each ring's begin."""
     rng = np.random.default_rng(20140501)
     order = np.argsort(flat, kind="stable")
@@ -127,11 +122,11 @@ def _sample_of_rings(
     start = np.zeros(n_rings + 1, np.int32)
     start[1:] = np.cumsum([m.size for m in samples])
     flat_sample = np.concatenate(samples) if samples else np.empty(0)
-    return flat_sample.astype(np.int32), start
+    return flat_sample.astype(np.uint32), start
 
 
-def _groups_of_blocks(flat: NDArray[np.uint16], n_rings: int) -> NDArray[np.uint16]:
-    """First and last group of rings of each block of pixels."""
+def _spans_of_blocks(flat: NDArray[np.uint16], n_rings: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """Which groups of rings each block of pixels spans: row numbers, and the rows."""
     n_blocks = -(-flat.size // BLOCK)
     padded = np.full(n_blocks * BLOCK, n_rings, np.int64)
     padded[: flat.size] = flat
@@ -139,84 +134,14 @@ def _groups_of_blocks(flat: NDArray[np.uint16], n_rings: int) -> NDArray[np.uint
     good = blocks < n_rings
     low = np.where(good, blocks, n_rings).min(axis=1)
     high = np.where(good, blocks, -1).max(axis=1)
-    groups = np.stack([low // GROUP, np.maximum(high, 0) // GROUP], axis=1)
-    groups[high < 0] = (1, 0)
-    return groups.astype(np.uint16)
-
-
-@njit(cache=True, nogil=True)
-def _median_of_means(values: NDArray[np.float32], n: int) -> float:
-    """Median of the means of 16 values each: arcs of the ring, so that a bright region fills few of them."""
-    n_arcs = max(n // ARC, 1)
-    means = np.empty(n_arcs, np.float32)
-    for a in range(n_arcs):
-        total = np.float32(0.0)
-        stop = min((a + 1) * ARC, n)
-        for i in range(a * ARC, stop):
-            total += values[i]
-        means[a] = total / max(stop - a * ARC, 1)
-    means.sort()
-    return float(means[n_arcs // 2])
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
-def ring_statistics(
-    image: np.ndarray,
-    sample: NDArray[np.int32],
-    sample_start: NDArray[np.int32],
-    min_snr: float,
-    gain: float,
-    mean: NDArray[np.float32],
-    deviation: NDArray[np.float32],
-) -> None:
-    """Write each ring's sigma-clipped mean and standard deviation into ``mean`` and ``deviation``.
-
-    As peakfinder8 (Barty et al. 2014, J. Appl. Cryst. 47, 1118) does on all pixels, five rounds;
-    the deviation is at least that of photon counting, so that empty rings do not threshold at zero.
-
-    Parameters
-    ----------
-    image : (slow * fast,) array
-        Raw pixels.
-    sample, sample_start
-        From `RingTable`.
-    min_snr
-        Pixels further from the mean than so many deviations are left out of the next round.
-    gain
-        Counts per photon.
-    mean, deviation : (n_rings,) array
-        Results.
-    """
-    values = np.empty(4096, np.float32)
-    for r in range(sample_start.shape[0] - 1):
-        start = sample_start[r]
-        n = min(sample_start[r + 1] - start, 4096)
-        for i in range(n):
-            v = np.float32(image[sample[start + i]])
-            values[i] = v if v == v else np.float32(-1e12)  # not a number: never inside the window
-        start_mean = _median_of_means(values, n)
-        spread = np.float32(START_SIGMAS * math.sqrt(gain * max(start_mean, gain / ARC)))
-        low, high = np.float32(start_mean - spread), np.float32(start_mean + spread)
-        mu = sd = np.float32(0.0)
-        kept = np.float32(0.0)
-        for _ in range(CLIP_ROUNDS):
-            count = total = squares = np.float32(0.0)
-            for i in range(n):
-                v = values[i]
-                w = np.float32(1.0) if low < v < high else np.float32(0.0)
-                count += w
-                total += w * v
-            if count < 1.0:
-                break
-            mu = total / count
-            for i in range(n):
-                v = values[i]
-                w = np.float32(1.0) if low < v < high else np.float32(0.0)
-                squares += w * (v - mu) * (v - mu)
-            poisson = gain * max(mu, np.float32(gain) / count)
-            sd = np.float32(math.sqrt(max(squares / count, poisson)))
-            if count == kept:
-                break
-            kept = count
-            low, high = mu - np.float32(min_snr) * sd, mu + np.float32(min_snr) * sd
-        mean[r], deviation[r] = mu, sd
+    pairs = np.stack([low // GROUP, high // GROUP], axis=1)
+    pairs[high < 0] = (1, 0)
+    empty_first = np.concatenate([[(1, 0)], pairs[high >= 0]])
+    spans = (
+        np.concatenate([[(1, 0)], np.unique(empty_first[1:], axis=0)])
+        if len(empty_first) > 1
+        else empty_first
+    )
+    key = {tuple(span): number for number, span in enumerate(spans.tolist())}
+    numbers = np.array([key[tuple(pair)] for pair in pairs.tolist()])
+    return numbers.astype(np.uint16), spans.astype(np.uint16)

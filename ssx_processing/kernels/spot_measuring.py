@@ -8,7 +8,11 @@ from numpy.typing import NDArray
 
 from ssx_processing.kernels.geometry import panel_of_pixel
 
+N_COLUMNS = 10
+"""Columns of a row: those of `models.SpotList`, in its order."""
 MIN_BACKGROUND_PIXELS = 12
+FINITE = np.float32(1e30)
+"""The threshold of bad pixels is larger."""
 SKIRT_PX = 1.5
 """Width of the ring around a spot that is neither spot nor background."""
 
@@ -23,53 +27,66 @@ def measure_spot(
     rectangles: NDArray[np.int64],
     seen: NDArray[np.uint8],
     stamp: int,
-    limits: tuple[float, float, float, float],
+    limits: tuple[float, float, float, float, float],
     sizes: tuple[int, int, int],
-    stack: NDArray[np.int64],
+    region: NDArray[np.int32],
     row: NDArray[np.float64],
-) -> bool:
-    """Grow the spot that contains pixel ``first`` and measure it; False if it is none."""
+) -> tuple[int, bool]:
+    """Grow the spot that contains pixel ``first`` and measure it.
+
+    Parameters
+    ----------
+    limits
+        Least peakfinder8 ratio, least significance, counts per photon, lowest count, saturation.
+    sizes
+        Fewest and most pixels, background radius.
+    row : (N_COLUMNS,) array
+        Result, where there is a spot.
+
+    Returns
+    -------
+    Number of connected strong pixels, and whether they are a spot.
+    """
     panel = panel_of_pixel(first % width, first // width, rectangles)
     if panel < 0:
-        return False
-    n, touches_bad = _grow(image, width, first, ring, threshold, rectangles[panel], seen, stamp, stack)
+        return 0, False
+    n, touches_bad = _grow(image, width, first, ring, threshold, rectangles[panel], seen, stamp, region)
     if n < sizes[0] or n > sizes[1] or (touches_bad and n < 4):
-        return False
-    cx = cy = 0.0
+        return n, False
+    sum_x = sum_y = n_saturated = 0
     top = -1e30
     for k in range(n):
-        cx += stack[k] % width
-        cy += stack[k] // width
-        top = max(top, float(image[stack[k]]))
+        x, y = region[k, 0], region[k, 1]
+        v = float(image[y * width + x])
+        sum_x += x
+        sum_y += y
+        top = max(top, v)
+        n_saturated += v >= limits[4]
+    if n_saturated == n:
+        return n, False  # a saturated spot has flanks: these are dead pixels that the mask does not know
+    spot_radius = math.sqrt(n / math.pi)
     background, variance, highest, n_background = _local_background(
-        image,
-        width,
-        cx / n,
-        cy / n,
-        ring,
-        threshold,
-        rectangles[panel],
-        math.sqrt(n / math.pi),
-        2.0 * sizes[2],
-    )
-    if n_background < MIN_BACKGROUND_PIXELS:
-        return False
+        image, width, sum_x / n, sum_y / n, ring, threshold, rectangles[panel],
+        spot_radius + SKIRT_PX, spot_radius + 2.0 * sizes[2], limits[3],
+    )  # fmt: skip
+    if n_background < MIN_BACKGROUND_PIXELS or top < highest:
+        return n, False
     total = sx = sy = 0.0
     for k in range(n):
-        above = float(image[stack[k]]) - background
+        x, y = region[k, 0], region[k, 1]
+        above = float(image[y * width + x]) - background
         total += above
-        sx += above * (stack[k] % width + 0.5)
-        sy += above * (stack[k] // width + 0.5)
-    gain = limits[3]
-    floor = gain * max(background, gain / n_background)
-    variance = max(variance, floor)
+        sx += above * (x + 0.5)
+        sy += above * (y + 0.5)
+    gain = limits[2]
+    variance = max(variance, gain * max(background, gain / n_background))
     snr = total / math.sqrt(n * variance * (1.0 + n / n_background) + gain * max(total, 0.0))
     peak_snr = total / math.sqrt(variance)
-    if peak_snr < limits[0] or snr < limits[1] or top < highest:
-        return False
+    if peak_snr < limits[0] or snr < limits[1]:
+        return n, False
     row[0], row[1], row[2], row[3], row[4] = sx / total, sy / total, total, snr, peak_snr
-    row[5], row[6], row[7], row[8] = n, top, background, panel
-    return True
+    row[5], row[6], row[7], row[8], row[9] = n, top, background, panel, n_saturated
+    return n, True
 
 
 @njit(cache=True, nogil=True)
@@ -82,36 +99,36 @@ def _grow(
     rectangle: NDArray[np.int64],
     seen: NDArray[np.uint8],
     stamp: int,
-    stack: NDArray[np.int64],
+    region: NDArray[np.int32],
 ) -> tuple[int, bool]:
-    """Collect the 8-connected strong pixels around ``first`` in ``stack``.
+    """Collect the 8-connected strong pixels around ``first`` in ``region``, as x and y.
 
     Returns their number and whether any of them has a bad neighbour. All are marked in ``seen``.
     """
     dead = threshold.shape[0] - 1
     x_end, y_end = rectangle[0] + rectangle[2], rectangle[1] + rectangle[3]
-    stack[0] = first
+    region[0, 0], region[0, 1] = first % width, first // width
     seen[first] = stamp
     n, done = 1, 0
     touches_bad = False
     while done < n:
-        x, y = stack[done] % width, stack[done] // width
+        x, y = region[done, 0], region[done, 1]
         done += 1
         for yy in range(max(y - 1, rectangle[1]), min(y + 2, y_end)):
             for xx in range(max(x - 1, rectangle[0]), min(x + 2, x_end)):
                 j = yy * width + xx
                 if ring[j] == dead:
                     touches_bad = True
-                elif seen[j] != stamp and image[j] > threshold[ring[j]]:
+                elif image[j] > threshold[ring[j]] and seen[j] != stamp:
                     seen[j] = stamp
-                    if n == stack.shape[0]:
+                    if n == region.shape[0]:
                         continue
-                    stack[n] = j
+                    region[n, 0], region[n, 1] = xx, yy
                     n += 1
     return n, touches_bad
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
 def _local_background(
     image: np.ndarray,
     width: int,
@@ -120,39 +137,39 @@ def _local_background(
     ring: NDArray[np.uint16],
     threshold: NDArray[np.float32],
     rectangle: NDArray[np.int64],
-    spot_radius: float,
-    reach: float,
+    inner: float,
+    outer: float,
+    lowest: float,
 ) -> tuple[float, float, float, int]:
     """Mean, variance, largest value and number of the pixels around a spot that are not strong.
 
     The pixels next to the spot are left out: its tails, below the threshold, are no background.
+    Sums are of differences to ``base``, whose squares keep their digits in single precision.
     """
-    dead = threshold.shape[0] - 1
-    radius, inner = spot_radius + reach, spot_radius + SKIRT_PX
     y0, y1 = (
-        max(math.ceil(cy - radius), rectangle[1]),
-        min(math.floor(cy + radius) + 1, rectangle[1] + rectangle[3]),
+        max(math.ceil(cy - outer), rectangle[1]),
+        min(math.floor(cy + outer) + 1, rectangle[1] + rectangle[3]),
     )
-    x0, x1 = (
-        max(math.ceil(cx - radius), rectangle[0]),
-        min(math.floor(cx + radius) + 1, rectangle[0] + rectangle[2]),
-    )
-    total = squares = 0.0
-    highest = -1e30
-    n = 0
+    x_start, x_end = rectangle[0], rectangle[0] + rectangle[2]
+    total = squares = n = np.float32(0.0)
+    highest, least, inner2 = np.float32(-1e30), np.float32(lowest), np.float32(inner * inner)
+    base = threshold[ring[int(cy) * width + int(cx)]]
+    if base > FINITE:  # the middle of a hollow shape: any number of that size will do
+        base = np.float32(0.0)
     for yy in range(y0, y1):
+        dy2 = np.float32((yy - cy) ** 2)
+        half = math.sqrt(max(outer * outer - dy2, 0.0))
+        x0, x1 = max(math.ceil(cx - half), x_start), min(math.floor(cx + half) + 1, x_end)
         for xx in range(x0, x1):
-            distance = (xx - cx) ** 2 + (yy - cy) ** 2
-            if distance > radius * radius or distance < inner * inner:
-                continue
             j = yy * width + xx
-            v = float(image[j])
-            if ring[j] != dead and v <= threshold[ring[j]]:
-                n += 1
-                total += v
-                squares += v * v
+            v, limit = np.float32(image[j]), threshold[ring[j]]
+            dx = np.float32(xx - cx)
+            if least <= v and v <= limit and limit < FINITE and dy2 + dx * dx >= inner2:
+                n += np.float32(1.0)
+                total += v - base
+                squares += (v - base) * (v - base)
                 highest = max(highest, v)
     if n == 0:
         return 0.0, 0.0, 0.0, 0
-    mu = total / n
-    return mu, max(squares / n - mu * mu, 0.0), highest, n
+    mu = float(total / n)
+    return mu + float(base), max(float(squares / n) - mu * mu, 0.0), float(highest), int(n)

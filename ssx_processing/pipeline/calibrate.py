@@ -12,7 +12,7 @@ from ssx_processing.errors import GeometryError, ImageReadError, SsxError
 from ssx_processing.formats.chunk_folder import SUMMARY, atomic_folder, read_summary, write_json
 from ssx_processing.formats.frames import FrameSet
 from ssx_processing.formats.run_folder import RunFolder
-from ssx_processing.kernels.hot_pixels import count_isolated, hot_pixels
+from ssx_processing.kernels.hot_pixels import hot_pixels
 from ssx_processing.models import Geometry, Panel, SpotList
 from ssx_processing.pipeline.frame_processing import FrameProcessor, Rocking, robust_sigma
 from ssx_processing.pipeline.plan import Plan
@@ -38,6 +38,7 @@ class Calibration:
     bad_pixels: NDArray[np.bool_]
     """The file's mask and the hot pixels."""
     saturation: float
+    underload: float
     rocking: Rocking
     peak_radius_px: float
     beam_shift_px: tuple[float, float]
@@ -84,9 +85,12 @@ def _learn(
     frames: FrameSet, key: str, folder: Path, settings: ProcessingSettings, progress: Progress | None
 ) -> Calibration:
     chosen = np.unique(np.linspace(0, frames.n_frames - 1, settings.calibration.n_frames).astype(int))
-    processor = FrameProcessor(frames.geometry, frames.bad_pixels, frames.saturation, settings)
-    spot_lists, counts = _find_spots(frames, chosen, processor, progress)
-    hot = hot_pixels(counts, len(spot_lists), settings.calibration.hot_pixel_fraction)
+    processor = FrameProcessor(
+        frames.geometry, frames.bad_pixels, frames.saturation, settings, underload=frames.underload
+    )
+    spot_lists, isolated = _find_spots(frames, chosen, processor, progress)
+    hot = np.zeros(frames.geometry.image_shape, bool)
+    hot.flat[hot_pixels(isolated, len(spot_lists), settings.calibration.hot_pixel_fraction)] = True
     spot_lists = [_without_hot(spots, hot) for spots in spot_lists]
     hits = [s for s in spot_lists if processor.hits.is_hit(s)]
     indexed = _centre_beam(processor, hits, settings)
@@ -96,6 +100,7 @@ def _learn(
         geometry=processor.geometry,
         bad_pixels=frames.bad_pixels | hot,
         saturation=frames.saturation,
+        underload=frames.underload,
         rocking=fit_rocking(np.concatenate([r[:, 3:] for r in indexed]) if indexed else np.empty((0, 2))),
         peak_radius_px=spot_radius(hits),
         beam_shift_px=beam_shift_px(frames.geometry, processor.geometry),
@@ -108,9 +113,9 @@ def _learn(
 
 def _find_spots(
     frames: FrameSet, chosen: NDArray[np.int64], processor: FrameProcessor, progress: Progress | None
-) -> tuple[list[SpotList], NDArray[np.uint16]]:
-    """Spots of the chosen frames that can be read, and how often each pixel stood out alone."""
-    counts = np.zeros(frames.geometry.image_shape, np.uint16)
+) -> tuple[list[SpotList], NDArray[np.int32]]:
+    """Spots of the chosen frames that can be read, and the pixels that stood out alone on them."""
+    isolated: list[NDArray[np.int32]] = []
     spot_lists: list[SpotList] = []
     error: SsxError | None = None
     for n, frame in enumerate(chosen):
@@ -120,13 +125,12 @@ def _find_spots(
             error = caught
         else:
             spot_lists.append(processor.hits.find(image))
-            finder = processor.hits.finder
-            count_isolated(image, finder.rings.ring.reshape(image.shape), finder.threshold, counts)
+            isolated.append(processor.hits.finder.isolated.copy())
         if progress is not None:
             progress(n + 1, len(chosen))
     if not spot_lists and error is not None:
         raise ImageReadError(f"none of {len(chosen)} frames looked at can be read; the last: {error}")
-    return spot_lists, counts
+    return spot_lists, np.concatenate(isolated)
 
 
 def _without_hot(spots: SpotList, hot: NDArray[np.bool_]) -> SpotList:

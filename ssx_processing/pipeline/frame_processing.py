@@ -4,6 +4,7 @@ A `FrameProcessor` holds all that does not change from frame to frame. What beco
 depends on its pixels and the calibration only, never on its neighbours or its chunk.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,13 +67,17 @@ class FrameProcessor:
         settings: ProcessingSettings,
         rocking: Rocking | None = None,
         peak_radius_px: float = 3.0,
+        *,
+        underload: float = -math.inf,
     ) -> None:
         self.settings = settings
         self.bad_pixels = bad_pixels
         self.saturation = saturation
         self.rocking = rocking or Rocking()
         self.peak_radius_px = settings.integration.peak_radius_px or peak_radius_px
-        self.hits = HitFinder(geometry, bad_pixels, settings.spots)
+        self.hits = HitFinder(
+            geometry, bad_pixels, settings.spots, saturation=saturation, underload=underload
+        )
         self._set_geometry(geometry)
         self.owners = np.zeros(geometry.image_shape, np.uint8)
         group = settings.sample.gemmi_space_group.operations()

@@ -3,6 +3,8 @@
 The same for a chunk, for the calibration, and for those who look at one frame or tune the settings.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,13 +18,23 @@ from ssx_processing.settings import SpotSettings
 class HitFinder:
     """Finds the spots of the frames of one experiment, one after the other; one for each thread."""
 
-    def __init__(self, geometry: Geometry, bad_pixels: NDArray[np.bool_], settings: SpotSettings) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        bad_pixels: NDArray[np.bool_],
+        settings: SpotSettings,
+        *,
+        saturation: float = math.inf,
+        underload: float = -math.inf,
+    ) -> None:
         """Make everything that depends on the geometry and the mask only.
 
         Parameters
         ----------
         bad_pixels : (slow, fast) array
             True where a pixel is never to be used.
+        saturation, underload
+            Of ``FrameReader``: a pixel with the first or more is saturated, one below the second no count.
         """
         self.settings = settings
         self.q_map, ring_half = geo.pixel_maps(geometry)
@@ -39,6 +51,8 @@ class HitFinder:
             background_radius_px=settings.background_radius_px,
             max_spots=settings.max_spots,
             gain=settings.gain,
+            saturation=saturation,
+            underload=underload,
         )
 
     def find(self, image: np.ndarray) -> SpotList:

@@ -110,6 +110,7 @@ def _processor(calibration_folder: Path, settings_json: str, thread: int) -> Fra
         ProcessingSettings.model_validate_json(settings_json),
         calibration.rocking,
         calibration.peak_radius_px,
+        underload=calibration.underload,
     )
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 
-from ssx_processing.kernels.rings import BLOCK, GROUP, MIN_PIXELS, ring_statistics, ring_table
+from ssx_processing.kernels.ring_statistics import ring_statistics
+from ssx_processing.kernels.rings import BLOCK, GROUP, MIN_PIXELS, ring_table
 
 
 def radial_map(n: int = 256) -> np.ndarray:
@@ -8,9 +9,11 @@ def radial_map(n: int = 256) -> np.ndarray:
     return (1e-3 * np.hypot(x - n / 2, y - n / 2)).astype(np.float32)
 
 
-def statistics(image: np.ndarray, table, gain: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def statistics(
+    image: np.ndarray, table, gain: float = 1.0, valid: tuple[float, float] = (-np.inf, np.inf)
+) -> tuple[np.ndarray, np.ndarray]:
     mean, deviation = np.zeros(table.n_rings, np.float32), np.zeros(table.n_rings, np.float32)
-    ring_statistics(image.ravel(), table.sample, table.sample_start, 5.0, gain, mean, deviation)
+    ring_statistics(image.ravel(), table.sample, table.sample_start, 5.0, gain, valid, mean, deviation)
     return mean, deviation
 
 
@@ -33,12 +36,22 @@ def test_groups_of_a_block_cover_all_its_rings():
     bad = np.zeros((256, 256), bool)
     bad[:, 60:70] = True
     table = ring_table(radial_map(), bad)
-    for block, (first, last) in enumerate(table.block_groups):
+    for block, (first, last) in enumerate(table.spans[table.block_span]):
         rings = table.ring[block * BLOCK : (block + 1) * BLOCK]
         rings = rings[rings < table.n_rings]
         if len(rings):
             assert first <= rings.min() // GROUP
             assert last >= rings.max() // GROUP
+        else:
+            assert table.block_span[block] == 0
+
+
+def test_a_detector_without_a_usable_pixel_has_no_rings():
+    table = ring_table(radial_map(), np.ones((256, 256), bool))
+    assert table.n_rings == 0
+    assert (table.block_span == 0).all()
+    mean, _ = statistics(np.ones((256, 256), np.uint16), table)
+    assert len(mean) == 0
 
 
 def test_statistics_are_those_of_all_pixels_within_sampling_error(rng):
@@ -99,3 +112,17 @@ def test_pixels_that_are_no_number_do_not_spoil_their_ring(rng):
     assert np.isfinite(spoilt).all()
     assert np.isfinite(deviation).all()
     assert np.abs(spoilt - clean).max() < 0.5
+
+
+def test_values_that_are_no_counts_do_not_enter_the_statistics(rng):
+    q = radial_map()
+    counts = rng.poisson(0.5, q.shape).astype(np.int32)
+    table = ring_table(q, np.zeros(q.shape, bool))
+    clean, clean_deviation = statistics(counts, table)
+    marked = rng.random(q.shape) < 0.1
+    counts[marked] = -1
+    counts[np.roll(marked, 7)] = 2**31 - 1
+    mean, deviation = statistics(counts, table, valid=(0.0, 2.0**31 - 1))
+    assert abs((mean - clean).mean()) < 0.01
+    assert np.abs(mean - clean).max() < 0.3
+    assert np.abs(deviation / clean_deviation - 1).mean() < 0.06

@@ -126,7 +126,36 @@ def test_gain_scales_counts_and_nothing_else(rng):
     xy = grid(rng)
     photons = rng.poisson(1.0 + gaussian_spots(xy, 300.0))
     one = finder().find(photons.astype(np.uint32))
-    ten = finder(gain=10.0, min_counts=20.0).find((10 * photons).astype(np.uint32))
-    np.testing.assert_allclose(ten.x_px, one.x_px, atol=1e-6)
-    np.testing.assert_allclose(ten.intensity, 10 * one.intensity, rtol=1e-6)
+    ten = finder(gain=10.0).find((10 * photons).astype(np.uint32))
+    np.testing.assert_allclose(ten.x_px, one.x_px, atol=1e-5)
+    np.testing.assert_allclose(ten.intensity, 10 * one.intensity, rtol=1e-5)
     np.testing.assert_allclose(ten.snr, one.snr, rtol=0.05)
+
+
+def test_values_below_the_underload_are_no_background(rng):
+    xy = grid(rng)
+    counts = rng.poisson(4.0 + gaussian_spots(xy, 400.0)).astype(np.int16)
+    clean = finder(underload=0.0).find(counts)
+    counts[rng.random(counts.shape) < 0.02] = -3
+    marked = finder(underload=0.0).find(counts)
+    assert len(marked) == pytest.approx(len(clean), abs=3)
+    assert np.median(marked.background) == pytest.approx(np.median(clean.background), rel=0.02)
+    assert np.median(finder().find(counts).background) < 0.98 * np.median(clean.background)  # unless told
+
+
+def test_a_saturated_spot_keeps_its_place_and_says_so(rng):
+    xy = grid(rng)
+    counts = rng.poisson(2.0 + gaussian_spots(xy, 20_000.0, width_px=1.3))
+    spots = finder(saturation=1000.0).find(np.minimum(counts, 1000).astype(np.uint16))
+    found, error = matched(spots, xy)
+    assert found.all()
+    assert (spots.n_saturated > 0).all()
+    assert np.sqrt((error**2).mean()) < 0.17
+    assert (finder(saturation=60_000.0).find(counts.astype(np.uint16)).n_saturated == 0).all()
+
+
+def test_a_cluster_of_dead_pixels_that_the_mask_does_not_know_is_no_spot(rng):
+    image = rng.poisson(1.0, (N, N)).astype(np.uint16)
+    image[70:72, 90:93] = 65535
+    assert len(finder(saturation=65535.0).find(image)) == 0
+    assert len(finder().find(image)) == 1  # unless told
