@@ -1,105 +1,22 @@
-"""Frames of any image file, and of many files as one data set."""
+"""Frames of many image files as one data set."""
 
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssx_processing.errors import GeometryError, ImageReadError
-from ssx_processing.formats.dxtbx_frames import DxtbxReader
-from ssx_processing.formats.nxmx_frames import NxmxReader, UnknownLayoutError, is_hdf5
-from ssx_processing.models import Geometry, Panel
+from ssx_processing.formats.frame_reader import FrameReader, check_file, open_reader
+from ssx_processing.formats.geometry_difference import geometry_difference
+from ssx_processing.formats.geometry_file import geometry_identity
+from ssx_processing.formats.nxmx_frames import is_hdf5
 
 MAX_OPEN_FILES = 4
 """Readers that a FrameSet keeps open."""
-
-WAVELENGTH_TOLERANCE = 1e-4
-"""Relative."""
-POSITION_TOLERANCE_MM = 0.01
-DIRECTION_TOLERANCE = 1e-5
-
-
-class FrameReader(Protocol):
-    """One open image file, or master file with all the files it refers to.
-
-    Made with a path, and a ``Geometry`` that stands in for the file's own, or None.
-    """
-
-    path: Path
-    n_frames: int
-    """Frames there are to be once the file is complete."""
-    geometry: Geometry
-    bad_pixels: NDArray[np.bool_]
-    """Shape (slow, fast); true: never to be used."""
-    saturation: float
-    """A pixel with this value or more is saturated, or marked as no pixel; inf if unknown."""
-    underload: float
-    """A pixel with a value below this is no count; -inf if unknown."""
-    pixel_type: np.dtype
-    """uint8, uint16, uint32, int16, int32 or float32."""
-
-    def read(self, index: int) -> NDArray[Any]:
-        """Raw pixels, shape (slow, fast), contiguous; overwritten by the next read of this reader."""
-        ...
-
-    def frames_available(self) -> int:
-        """Frames, from the first on, that can be read now; looks at the files again."""
-        ...
-
-    def missing(self) -> str:
-        """What the frames that are not available wait for, for people; empty if nothing is missing."""
-        ...
-
-    def files(self) -> list[Path]:
-        """Every file on which the pixels depend."""
-        ...
-
-    def close(self) -> None:
-        """Close the file."""
-        ...
-
-
-def open_reader(path: Path) -> FrameReader:
-    """Open an image file: NXmx and DECTRIS masters here, everything else with dxtbx.
-
-    Raises
-    ------
-    ImageReadError
-        The file is missing, truncated, of no known format, or refers to a missing file.
-    GeometryError
-        The file is known but says too little about beam or detector.
-    """
-    _check_file(path)
-    if not is_hdf5(path):
-        return DxtbxReader(path)
-    try:
-        return NxmxReader(path)
-    except (UnknownLayoutError, GeometryError) as error:
-        try:
-            return DxtbxReader(path)
-        except ImageReadError as other:
-            raise type(error)(f"{error}; {_without_path(other, path)}") from error
-
-
-def _check_file(path: Path) -> None:
-    """Raise unless ``path`` is a file with something in it."""
-    if path.is_dir():
-        raise ImageReadError(f"{path}: is a folder; name the image files in it")
-    if not path.exists():
-        raise ImageReadError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise ImageReadError(f"{path}: is empty")
-
-
-def _without_path(error: ImageReadError, path: Path) -> str:
-    """Message of ``error`` without the path at its start."""
-    return str(error).removeprefix(f"{path.absolute()}: ").removeprefix(f"{path}: ")
 
 
 class FrameSet:
@@ -112,8 +29,13 @@ class FrameSet:
     frame, others with its suffix are taken to hold one each, which is checked when they are read.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], geometry_file: Path | None = None) -> None:
         """Number the frames of ``paths`` in the order given.
+
+        Parameters
+        ----------
+        geometry_file
+            Stands in for the geometry of all files, as for ``open_reader``.
 
         Raises
         ------
@@ -125,8 +47,9 @@ class FrameSet:
         if not paths:
             raise ImageReadError("no image files given")
         self.paths = tuple(Path(path) for path in paths)
+        self.geometry_file = geometry_file
         for path in self.paths:
-            _check_file(path)
+            check_file(path)
         self._readers: OrderedDict[int, FrameReader] = OrderedDict()
         self._files: dict[int, list[Path]] = {}
         self._counts: dict[int, int] = {}
@@ -171,7 +94,10 @@ class FrameSet:
         return "" if waiting is None else self._reader(waiting).missing()
 
     def identity(self) -> dict[str, Any]:
-        """What the pixels depend on: path, size and time of change (ns) of every file, for a hash."""
+        """What the pixels depend on, for a hash.
+
+        Path, size and time of change (ns) of every file; path and hash of the geometry file.
+        """
         files = [file for number, path in enumerate(self.paths) for file in self._files.get(number, [path])]
         described = []
         for file in dict.fromkeys(files):
@@ -179,7 +105,8 @@ class FrameSet:
             described.append(
                 {"path": str(file.resolve()), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
             )
-        return {"files": described}
+        geometry = {"geometry": geometry_identity(self.geometry_file)} if self.geometry_file else {}
+        return {"files": described, **geometry}
 
     def close(self) -> None:
         """Close all files."""
@@ -207,7 +134,7 @@ class FrameSet:
         """Number of the first file that does not hold all its frames yet."""
         for number, path in enumerate(self.paths):
             if number in self._complete or number not in self._files:
-                _check_file(path)  # one frame each, or complete when it was opened
+                check_file(path)  # one frame each, or complete when it was opened
             elif self._reader(number).frames_available() < self._counts[number]:
                 return number
             else:
@@ -242,7 +169,7 @@ class FrameSet:
 
     def _open(self, number: int) -> FrameReader:
         """Open a file and remember what it depends on."""
-        reader = open_reader(self.paths[number])
+        reader = open_reader(self.paths[number], self.geometry_file)
         self._files[number] = reader.files()
         expected = self._counts.setdefault(number, reader.n_frames)
         if expected != reader.n_frames:
@@ -258,38 +185,3 @@ class FrameSet:
             raise GeometryError(
                 f"{reader.path}: {difference} than in {self.paths[0]}; process files of one geometry together"
             )
-
-
-def geometry_difference(one: Geometry, other: Geometry) -> str | None:
-    """First difference beyond the tolerances, as "wavelength 1 Å, other"; None if alike."""
-    if one.image_shape != other.image_shape:
-        return f"image shape {other.image_shape}, other ({one.image_shape})"
-    if not math.isclose(one.wavelength, other.wavelength, rel_tol=WAVELENGTH_TOLERANCE):
-        return f"wavelength {other.wavelength:.6f} Å, other ({one.wavelength:.6f} Å)"
-    if not np.allclose(one.beam_direction, other.beam_direction, rtol=0, atol=DIRECTION_TOLERANCE):
-        return f"beam direction {other.beam_direction}, other ({one.beam_direction})"
-    if len(one.panels) != len(other.panels):
-        return f"{len(other.panels)} panels, other ({len(one.panels)})"
-    for panel, other_panel in zip(one.panels, other.panels, strict=True):
-        name = _panel_difference(panel, other_panel)
-        if name:
-            here, there = getattr(panel, name), getattr(other_panel, name)
-            return f"panel {other_panel.name} has {name} {there}, other ({here})"
-    return None
-
-
-def _panel_difference(one: Panel, other: Panel) -> str | None:
-    """Name of the first field that differs beyond its tolerance."""
-    tolerances = {
-        "origin_mm": POSITION_TOLERANCE_MM,
-        "fast_axis": DIRECTION_TOLERANCE,
-        "slow_axis": DIRECTION_TOLERANCE,
-        "pixel_size_mm": DIRECTION_TOLERANCE,
-    }
-    for entry in fields(Panel):
-        if entry.name == "name":
-            continue
-        values = getattr(one, entry.name), getattr(other, entry.name)
-        if not np.allclose(*values, rtol=0, atol=tolerances.get(entry.name, 0)):
-            return entry.name
-    return None

@@ -21,25 +21,35 @@ class Plan:
     ranges: tuple[FrameRange, ...]
     """One per chunk, contiguous, in order."""
     identity: str
-    """Stands for the files as they are now: paths, sizes, times of change."""
+    """Stands for the files as they are now: paths, sizes, times of change; the geometry file's content."""
     wavelength: float
     """Å."""
+    geometry_file: Path | None = None
+    """Stands in for the geometry of all files."""
 
 
-def make_plan(paths: Sequence[Path], settings: ProcessingSettings) -> Plan:
+def make_plan(paths: Sequence[Path], settings: ProcessingSettings, geometry_file: Path | None = None) -> Plan:
     """Look at the files and cut their frames into chunks.
+
+    Parameters
+    ----------
+    geometry_file
+        A .geom or .expt file that stands in for the geometry of all files.
 
     Raises
     ------
     ImageReadError
         There is no file, one is given twice, cannot be read, holds no frame, or is not complete.
+    GeometryError
+        The files have no geometry that can be used, or not all the same.
     """
     if not paths:
         raise ImageReadError("no image file was given; name at least one")
     twice = [path for path, n in Counter(Path(p).resolve() for p in paths).items() if n > 1]
     if twice:
         raise ImageReadError(f"{twice[0]}: given twice; its frames would count double")
-    with FrameSet(paths) as frames:
+    geometry_file = None if geometry_file is None else Path(geometry_file).resolve()
+    with FrameSet(paths, geometry_file) as frames:
         available = frames.frames_available()
         if available < frames.n_frames:
             raise ImageReadError(
@@ -52,6 +62,7 @@ def make_plan(paths: Sequence[Path], settings: ProcessingSettings) -> Plan:
             ranges=frame_ranges(frames.n_frames, settings.frames_per_chunk),
             identity=content_key(frames.identity()),
             wavelength=frames.geometry.wavelength,
+            geometry_file=geometry_file,
         )
 
 

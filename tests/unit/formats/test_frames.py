@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from ssx_processing.errors import GeometryError, ImageReadError
 from ssx_processing.formats import frames as frames_module
-from ssx_processing.formats.frames import FrameReader, FrameSet, geometry_difference, open_reader
+from ssx_processing.formats.frame_reader import FrameReader, open_reader
+from ssx_processing.formats.frames import FrameSet
+from ssx_processing.formats.geometry_difference import geometry_difference
 from ssx_processing.models import Geometry, Panel
 from ssx_processing.pipeline.plan import make_plan
 from ssx_processing.settings import ProcessingSettings, SampleSettings
@@ -133,7 +135,7 @@ class FakeReader:
     n_open = 0
     most_open = 0
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, _geometry_file: Path | None = None) -> None:
         self.path, self.n_frames = path, 1
         self.saturation, self.underload = 1e6, -1.0
         self.pixel_type, self.bad_pixels = np.dtype("i4"), np.zeros((20, 20), bool)
@@ -162,7 +164,7 @@ class FakeReader:
 @pytest.fixture
 def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Path]]:
     """Make files of these names, for which a FakeReader is opened."""
-    opener: Callable[[Path], FrameReader] = FakeReader
+    opener: Callable[[Path, Path | None], FrameReader] = FakeReader
     monkeypatch.setattr(frames_module, "open_reader", opener)
     monkeypatch.setattr(FakeReader, "n_open", 0)
     monkeypatch.setattr(FakeReader, "most_open", 0)

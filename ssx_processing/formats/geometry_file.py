@@ -1,0 +1,48 @@
+"""Geometry files of any kind: CrystFEL's .geom and DIALS's .expt."""
+
+from hashlib import sha256
+from pathlib import Path
+
+from ssx_processing.errors import GeometryError
+from ssx_processing.formats.crystfel_geometry import read_crystfel_geometry
+from ssx_processing.formats.dials_geometry import read_dials_geometry
+from ssx_processing.formats.geometry_model import GeometryFile
+
+
+def read_geometry(path: Path, data: Path | None = None) -> GeometryFile:
+    """Read a geometry file, whose kind shows in its content.
+
+    Parameters
+    ----------
+    data
+        A file of the images it is used for. CrystFEL's files may leave the camera length, the
+        photon energy and masks to it.
+
+    Raises
+    ------
+    GeometryError
+        The file is missing, of no known kind, or cannot be used; the message names line or field.
+    """
+    content = _content(path)
+    if content.lstrip()[:1] in (b"{", b"["):
+        return read_dials_geometry(path, content)
+    return read_crystfel_geometry(path, content, data)
+
+
+def geometry_identity(path: Path) -> dict[str, str]:
+    """Path and hash of the content of a geometry file, for the keys of results.
+
+    Raises
+    ------
+    GeometryError
+        It cannot be read.
+    """
+    return {"path": str(path.resolve()), "sha256": sha256(_content(path)).hexdigest()}
+
+
+def _content(path: Path) -> bytes:
+    """Content of a file."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise GeometryError(f"{path}: {error.strerror or error}; name a .geom or .expt file") from error

@@ -1,0 +1,58 @@
+"""What a geometry file of any kind says: the detector, its bad pixels, and where its pixels are stored."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssx_processing.models import Geometry
+
+FRAME = "%"
+"""Placeholder for what differs from frame to frame, in paths and among axes."""
+
+
+@dataclass(frozen=True)
+class Slab:
+    """A two-dimensional part of an HDF5 dataset, and the rows of the image that it fills.
+
+    Slabs are stacked below each other, all from the image's first column on.
+    """
+
+    dataset: str
+    """Path of the dataset, with ``%`` where it differs from frame to frame."""
+    axes: tuple[str | int, ...] = ("ss", "fs")
+    """Meaning of each of its axes: ``%`` the frame, ``ss`` slow, ``fs`` fast, or a fixed index."""
+    shape: tuple[int, int] = (0, 0)
+    """Rows, columns."""
+    slow_start: int = 0
+    """First row of the image that belongs to it."""
+
+
+@dataclass(frozen=True)
+class GeometryFile:
+    """A geometry file, read for one file of images."""
+
+    path: Path
+    sha256: str
+    """Of its content."""
+    geometry: Geometry
+    bad_pixels: NDArray[np.bool_] | None = None
+    """Shape (slow, fast), true where bad, beside those that the images' own file names; None: no more."""
+    saturation: float = np.inf
+    """A pixel with this value or more is saturated, or marked as no pixel; inf if not given."""
+    underload: float = -np.inf
+    """A pixel with a value below this is no count; -inf if not given."""
+    gain: float | None = None
+    """Counts per photon."""
+    layout: tuple[Slab, ...] = ()
+    """Where the panels are in an HDF5 file, from the top of the image down; empty if not given."""
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of panels that move as one, by name of the group."""
+    collections: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of groups that make up the detector together, by name of the collection."""
+    bandwidth: float | None = None
+    """Standard deviation of the wavelength over the wavelength."""
+    mask_files: tuple[Path, ...] = ()
+    """Files, other than that of the images, on which ``bad_pixels`` depends."""
