@@ -8,12 +8,15 @@ Layouts, all integers big-endian:
 
 * bitshuffle (filter 32008): 8 bytes uncompressed size, 4 bytes block size; then for each block
   4 bytes compressed size and the block; the last 0 to 7 elements uncompressed.
+* gzip (filter 1): one zlib stream, after HDF5's shuffle (filter 2) or without it.
+* zstd (filter 32015): one zstd frame.
 * LZ4 (filter 32004): 8 bytes uncompressed size, 4 bytes block size; then for each block 4 bytes
   compressed size and the block, which is stored as it is if its size did not shrink.
 """
 
 import ctypes
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -25,8 +28,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 HEADER_BYTES = 12
+GZIP_FILTER = 1
+SHUFFLE_FILTER = 2
 LZ4_FILTER = 32004
 BITSHUFFLE_FILTER = 32008
+ZSTD_FILTER = 32015
 _BITSHUFFLE_COMPRESSORS = {2: "lz4", 3: "zstd"}
 
 
@@ -37,6 +43,12 @@ class Codec(StrEnum):
     LZ4 = "lz4"
     BITSHUFFLE_LZ4 = "bitshuffle/lz4"
     BITSHUFFLE_ZSTD = "bitshuffle/zstd"
+    ZSTD = "zstd"
+    GZIP = "gzip"
+    SHUFFLE_GZIP = "shuffle/gzip"
+
+
+_ONE_FILTER = {GZIP_FILTER: Codec.GZIP, LZ4_FILTER: Codec.LZ4, ZSTD_FILTER: Codec.ZSTD}
 
 
 def codec_of(filters: Sequence[tuple[int, tuple[int, ...]]]) -> Codec | None:
@@ -49,27 +61,70 @@ def codec_of(filters: Sequence[tuple[int, tuple[int, ...]]]) -> Codec | None:
 
     >>> codec_of([(32008, (0, 4, 2, 0, 2))])
     <Codec.BITSHUFFLE_LZ4: 'bitshuffle/lz4'>
-    >>> codec_of([(1, (4,))]) is None
+    >>> codec_of([(305, ())]) is None
     True
     """
     if not filters:
         return Codec.NONE
+    numbers = [number for number, _ in filters]
+    if numbers == [SHUFFLE_FILTER, GZIP_FILTER]:
+        return Codec.SHUFFLE_GZIP
     if len(filters) > 1:
         return None
     number, values = filters[0]
-    if number == LZ4_FILTER:
-        return Codec.LZ4
     if number == BITSHUFFLE_FILTER and len(values) > 4:
         compressor = _BITSHUFFLE_COMPRESSORS.get(values[4])
         return Codec(f"bitshuffle/{compressor}") if compressor else None
-    return None
+    return _ONE_FILTER.get(number)
+
+
+def codec_of_chunk(codec: Codec, mask: int) -> Codec:
+    """Codec of a chunk that was stored with a filter mask (bit i set: filter i was not applied).
+
+    Raises
+    ------
+    ValueError
+        The mask asks for half of a codec.
+    """
+    if not mask:
+        return codec
+    if codec is Codec.SHUFFLE_GZIP and mask & 3 != 3:
+        if mask & 3 == 1:
+            return Codec.GZIP
+        raise ValueError(f"has filter mask {mask}: shuffled but not compressed, which is not supported")
+    return Codec.NONE
 
 
 class ChunkBuffer:
-    """Memory for one compressed chunk, used again for every chunk and grown when needed."""
+    """Memory for one compressed chunk, used again for every chunk and grown when needed.
+
+    It also keeps the pixels of the last chunk that held more than one frame.
+    """
 
     def __init__(self) -> None:
         self._bytes = np.zeros(1 << 20, np.uint8)
+        self._unpacked: tuple[Any, NDArray[Any]] | None = None
+
+    def unpacked(
+        self, key: Any, shape: tuple[int, ...], dtype: np.dtype, unpack: Callable[[NDArray[Any]], None]
+    ) -> NDArray[Any]:
+        """Pixels of a chunk of several frames, unpacked unless it is the same chunk as last time.
+
+        Parameters
+        ----------
+        key
+            Tells chunks apart.
+        unpack
+            Fills an array of ``shape`` and ``dtype``.
+        """
+        if self._unpacked is None or self._unpacked[0] != key:
+            pixels = None if self._unpacked is None else self._unpacked[1]
+            self._unpacked = None  # it is not whole if the next step fails
+            if pixels is None or pixels.shape != shape or pixels.dtype != dtype:
+                pixels = np.empty(shape, dtype)
+            unpack(pixels)
+            self._unpacked = (key, pixels)
+        return self._unpacked[1]
 
     def fetch(self, dataset: Any, offset: tuple[int, ...]) -> tuple[int, NDArray[np.uint8]]:
         """Filter mask and stored bytes of the chunk that starts at ``offset``.
@@ -111,6 +166,12 @@ def decompress(chunk: NDArray[np.uint8], codec: Codec, out: NDArray[np.generic])
         if chunk.size != out.nbytes:
             raise ValueError(f"holds {chunk.size} bytes, expected {out.nbytes}")
         out.reshape(-1).view(np.uint8)[:] = chunk
+        return
+    if codec in (Codec.GZIP, Codec.SHUFFLE_GZIP):
+        _decompress_gzip(chunk, codec is Codec.SHUFFLE_GZIP, out)
+        return
+    if codec is Codec.ZSTD:
+        _decompress_zstd(chunk, out)
         return
     if chunk.size < HEADER_BYTES:
         raise ValueError(f"holds {chunk.size} bytes, less than its header of {HEADER_BYTES}")
@@ -184,6 +245,30 @@ def _decompress_lz4(chunk: NDArray[np.uint8], block_bytes: int, out: NDArray[np.
         done += expected
 
 
+def _decompress_gzip(chunk: NDArray[np.uint8], shuffled: bool, out: NDArray[np.generic]) -> None:
+    """Decompress one zlib stream, and put the bytes of each pixel together again."""
+    stream = zlib.decompressobj()
+    try:
+        unpacked = stream.decompress(chunk, out.nbytes + 1)  # pyright: ignore[reportArgumentType]
+    except zlib.error as error:
+        raise ValueError(f"is damaged ({error})") from error
+    if len(unpacked) != out.nbytes or not stream.eof:
+        raise ValueError(
+            f"is truncated or damaged: it unpacks to {len(unpacked)} bytes, expected {out.nbytes}"
+        )
+    pixels = np.frombuffer(unpacked, np.uint8)
+    if shuffled:
+        pixels = pixels.reshape(out.itemsize, out.size).T
+    out.reshape(-1).view(np.uint8).reshape(pixels.shape)[:] = pixels
+
+
+def _decompress_zstd(chunk: NDArray[np.uint8], out: NDArray[np.generic]) -> None:
+    """Decompress one zstd frame."""
+    n_bytes = _library().ZSTD_decompress(out.ctypes.data, out.nbytes, chunk.ctypes.data, chunk.size)
+    if n_bytes != out.nbytes:  # errors are numbers near 2**64
+        raise ValueError(f"is truncated or damaged: it does not unpack to {out.nbytes} bytes")
+
+
 @cache
 def _library() -> ctypes.CDLL:
     """hdf5plugin's bitshuffle library, which carries LZ4 and zstd too."""
@@ -193,6 +278,8 @@ def _library() -> ctypes.CDLL:
         function = getattr(library, name)
         function.restype = ctypes.c_int64
         function.argtypes = [ctypes.c_void_p, ctypes.c_void_p] + [ctypes.c_size_t] * 3
+    library.ZSTD_decompress.restype = ctypes.c_size_t
+    library.ZSTD_decompress.argtypes = [ctypes.c_void_p, ctypes.c_size_t] * 2
     library.LZ4_decompress_safe.restype = ctypes.c_int
     library.LZ4_decompress_safe.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
     return library

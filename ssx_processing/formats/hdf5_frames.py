@@ -1,281 +1,318 @@
-"""Which bytes of which HDF5 file hold which frame, through virtual datasets and links.
+"""Which dataset of which HDF5 file holds which frame, through virtual datasets and links.
 
 ``read_direct_chunk`` does not work through a virtual dataset, and HDF5 silently fills with zeros
-where a source file is missing. So virtual datasets are resolved once, on opening, to the datasets
-that store pixels; missing files are errors.
+where a source file is missing. So virtual datasets are resolved on opening to the datasets that
+store pixels. A frame whose file is missing or not long enough yet is kept with the reason.
 """
 
-import struct
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from ssx_processing.errors import ImageReadError
-from ssx_processing.formats.decompression import ChunkBuffer, Codec, codec_of, decompress
+from ssx_processing.formats.decompression import ChunkBuffer
+from ssx_processing.formats.hdf5_files import dataset_at, linked_file, open_hdf5
+from ssx_processing.formats.stored_frames import StoredFrames, image_shape, pixel_type
+from ssx_processing.formats.virtual_selections import VirtualBlock, virtual_blocks
 
-_END_OF_FILE_AT = {0: 40, 1: 44, 2: 28, 3: 28}
-"""Where the superblock of each version, with addresses of 8 bytes, holds the end of the file."""
-_STORED_TYPES = ("u1", "u2", "u4", "i2", "i4", "f4")
-_CONVERTED_TYPES = {"i1": "i2", "i8": "i4", "u8": "u4", "f2": "f4", "f8": "f4"}
-
-
-def open_hdf5(path: Path) -> h5py.File:
-    """Open for reading, also while a detector still writes (SWMR).
-
-    Raises
-    ------
-    ImageReadError
-        HDF5 cannot open it, for instance because it is truncated.
-    """
-    refuse_truncated(path)
-    try:
-        return h5py.File(path, "r", swmr=True)
-    except OSError as error:
-        raise ImageReadError(f"{path}: HDF5 cannot open it ({error}); copy or collect it again") from error
+Frames = NDArray[np.int64]
 
 
-def refuse_truncated(path: Path) -> None:
-    """Compare the file's size with what its superblock says.
+class FrameSource(Protocol):
+    """What hands out frames by number: a stored dataset, or one put together from several."""
 
-    With SWMR, HDF5 takes a file cut short for one that still grows, and waits for its metadata for ever.
-
-    Raises
-    ------
-    ImageReadError
-        The file is shorter than it was when it was closed.
-    """
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-        size = path.stat().st_size
-    except OSError as error:
-        raise ImageReadError(f"{path}: {error.strerror or error}") from error
-    if len(head) < 64 or not head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return  # HDF5 will say it; a user block before the signature is nothing we meet
-    version, swmr_writing = head[8], head[8] >= 3 and head[11] & 4
-    if swmr_writing or version > 3:
-        return
-    (end,) = struct.unpack_from("<Q", head, _END_OF_FILE_AT[version])
-    if size < end:
-        raise ImageReadError(f"{path}: truncated, {size} of {end} bytes are there; copy or collect it again")
-
-
-def follow(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
-    """Object ``name`` below ``group``, through any links.
-
-    Raises
-    ------
-    ImageReadError
-        There is no such object, or a link leads nowhere; the message names the missing file.
-    """
-    try:
-        found = group[name]
-    except (KeyError, OSError, RuntimeError) as error:
-        raise ImageReadError(f"{group.file.filename}: {_dead_end(group, name)} ({error})") from error
-    if not isinstance(found, h5py.Group | h5py.Dataset):
-        raise ImageReadError(f"{group.file.filename}: {name} is neither a group nor a dataset")
-    return found
-
-
-def dataset_at(group: h5py.Group, name: str) -> h5py.Dataset:
-    """Dataset ``name`` below ``group``; as ``follow``."""
-    found = follow(group, name)
-    if not isinstance(found, h5py.Dataset):
-        raise ImageReadError(f"{group.file.filename}: {group.name}/{name} is not a dataset")
-    return found
-
-
-def group_at(group: h5py.Group, name: str) -> h5py.Group:
-    """Group ``name`` below ``group``; as ``follow``."""
-    found = follow(group, name)
-    if not isinstance(found, h5py.Group):
-        raise ImageReadError(f"{group.file.filename}: {group.name}/{name} is not a group")
-    return found
-
-
-def _dead_end(group: h5py.Group, name: str) -> str:
-    """Say why ``name`` cannot be opened."""
-    link = group.get(name, getlink=True)
-    where = name if name.startswith("/") else f"{(group.name or '').rstrip('/')}/{name}"
-    if isinstance(link, h5py.SoftLink) and link.path != name:
-        return f"{where} -> {_dead_end(group, link.path)}"
-    if isinstance(link, h5py.ExternalLink):
-        return (
-            f"{where} links to {link.path} in {link.filename}, which is missing or unreadable; "
-            "put that file beside this one"
-        )
-    return f"{where} does not exist"
-
-
-class StoredFrames:
-    """A dataset that stores frames itself, one after the other."""
-
-    def __init__(self, dataset: h5py.Dataset) -> None:
-        self._dataset = dataset
-        self.file = Path(dataset.file.filename)
-        self.name = str(dataset.name)
-        self.image_shape: tuple[int, int] = dataset.shape[-2:]
-        self.n_frames = dataset.shape[0] if dataset.ndim == 3 else 1
-        native = dataset.dtype.newbyteorder("=")
-        self.pixel_type = np.dtype(_CONVERTED_TYPES.get(native.str[1:], native))
-        if self.pixel_type.str[1:] not in _STORED_TYPES:
-            raise ImageReadError(f"{self.file}: {self.name} holds {dataset.dtype}, which are not pixels")
-        self.codec = self._direct_codec()
-
-    def _direct_codec(self) -> Codec | None:
-        """Codec for reading chunks directly; None where HDF5 has to do the reading."""
-        dataset = self._dataset
-        one_frame = ((1, *self.image_shape), self.image_shape)
-        if dataset.is_virtual or dataset.chunks not in one_frame or dataset.dtype != self.pixel_type:
-            return None
-        plist = dataset.id.get_create_plist()
-        filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
-        return codec_of([(number, values) for number, _, values, _ in filters])
+    file: Path
+    name: str
+    image_shape: tuple[int, int]
+    pixel_type: np.dtype
 
     def read(self, index: int, out: NDArray[np.generic], buffer: ChunkBuffer) -> None:
-        """Fill ``out`` with frame ``index`` of this dataset.
+        """Fill ``out`` with frame ``index``."""
+        ...
 
-        Raises
-        ------
-        ImageReadError
-            The frame is truncated, damaged or was never written.
-        """
-        try:
-            if self.codec is None:
-                source = np.s_[index] if self._dataset.ndim == 3 else np.s_[()]
-                self._dataset.read_direct(out, source)
-                return
-            offset = (index, 0, 0) if self._dataset.ndim == 3 else (0, 0)
-            mask, chunk = buffer.fetch(self._dataset.id, offset)
-            decompress(chunk, Codec.NONE if mask else self.codec, out)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise ImageReadError(f"{self.file}: frame {index} of {self.name} {error}") from error
+    def written(self) -> NDArray[np.bool_]:
+        """Which frames are there."""
+        ...
 
     def close(self) -> None:
-        """Close the file that holds the dataset."""
-        if self._dataset:  # false once its file is closed
-            self._dataset.file.close()
+        """Close files."""
+        ...
 
 
 @dataclass
 class FrameTable:
     """Where every frame of a data set is stored."""
 
-    stored: list[StoredFrames]
-    source: NDArray[np.int64]
-    """Frame to element of ``stored``; -1 where no file holds the frame."""
-    index: NDArray[np.int64]
+    stored: list[FrameSource] = field(default_factory=list)
+    source: Frames = field(default_factory=lambda: np.empty(0, np.int64))
+    """Frame to element of ``stored``; where no file holds the frame, -1 minus its place in ``reasons``."""
+    index: Frames = field(default_factory=lambda: np.empty(0, np.int64))
     """Frame to frame within that element."""
+    reasons: list[str] = field(default_factory=list)
+    """Why frames are held by no file."""
     files: set[Path] = field(default_factory=set)
     """Files on the way to the pixels."""
+    channels: bool = False
+    """The second of four axes counts energy thresholds, not modules."""
+    announced: tuple[tuple[int, int], np.dtype] | None = None
+    """Image shape and pixel type that a virtual dataset announces."""
+    opened: list[h5py.File] = field(default_factory=list)
 
     def __len__(self) -> int:
         """Number of frames."""
         return len(self.source)
 
+    def read(self, frame: int, out: NDArray[np.generic], buffer: ChunkBuffer) -> None:
+        """Fill ``out`` with the pixels of ``frame``.
 
-def frame_table(datasets: list[h5py.Dataset]) -> FrameTable:
+        Raises
+        ------
+        ImageReadError
+            No file holds the frame, or it is truncated, damaged or was never written.
+        """
+        source = self.source[frame]
+        if source < 0:
+            raise ImageReadError(self.reasons[-1 - source])
+        self.stored[source].read(int(self.index[frame]), out, buffer)
+
+    def readable(self) -> NDArray[np.bool_]:
+        """Which frames are there; whether they are damaged shows when they are read."""
+        there = self.source >= 0
+        for number, stored in enumerate(self.stored):
+            written = stored.written()
+            if not written.all():
+                frames = self.source == number
+                there[frames] = written[self.index[frames]]
+        return there
+
+    def why_missing(self, frame: int) -> str:
+        """Say why ``frame`` cannot be read."""
+        source = self.source[frame]
+        if source < 0:
+            return self.reasons[-1 - source]
+        stored = self.stored[source]
+        return f"{stored.file}: frame {self.index[frame]} of {stored.name} was never written"
+
+    def lacks(self, reason: str) -> int:
+        """Element of ``source`` for frames that no file holds."""
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        return -1 - self.reasons.index(reason)
+
+    def extend(self, source: Frames, index: Frames) -> None:
+        """Append frames."""
+        self.source = np.concatenate([self.source, source])
+        self.index = np.concatenate([self.index, index])
+
+    def pad(self, n_frames: int, reason: str) -> None:
+        """Append frames that no file holds until there are ``n_frames``."""
+        n = max(n_frames - len(self), 0)
+        self.extend(np.full(n, self.lacks(reason), np.int64), np.zeros(n, np.int64))
+
+    def check_alike(self, where: object) -> None:
+        """Raise ImageReadError if not all frames have one shape and type."""
+        kinds = {(stored.image_shape, stored.pixel_type) for stored in self.stored}
+        if len(kinds) > 1:
+            names = ", ".join(sorted(f"{shape} {dtype}" for shape, dtype in kinds))
+            raise ImageReadError(f"{where}: its datasets differ in shape or type: {names}")
+
+    def close(self) -> None:
+        """Close all files that were opened for it."""
+        for stored in self.stored:
+            stored.close()
+        for file in self.opened:
+            file.close()
+
+
+class BandedFrames:
+    """Frames put together from bands of rows, each band in datasets of its own (one per module, say)."""
+
+    def __init__(
+        self, dataset: h5py.Dataset, bands: Sequence[tuple[slice, FrameTable]], shape: tuple[int, int]
+    ):
+        self.file, self.name = Path(dataset.file.filename), str(dataset.name)
+        self.image_shape = shape
+        self.pixel_type = next(table.stored[0].pixel_type for _, table in bands if table.stored)
+        self._bands = bands
+        self._fill = dataset.fillvalue
+
+    def read(self, index: int, out: NDArray[np.generic], buffer: ChunkBuffer) -> None:
+        """Fill ``out`` with frame ``index``."""
+        if sum(rows.stop - rows.start for rows, _ in self._bands) < self.image_shape[0]:
+            out[:] = self._fill
+        for rows, table in self._bands:
+            table.read(index, out[rows], buffer)
+
+    def written(self) -> NDArray[np.bool_]:
+        """Which frames have all their bands."""
+        return np.logical_and.reduce([table.readable() for _, table in self._bands])
+
+    def close(self) -> None:
+        """Close the files of all bands."""
+        for _, table in self._bands:
+            table.close()
+
+
+def frame_table(datasets: Sequence[h5py.Dataset], *, channels: bool = False) -> FrameTable:
     """Resolve datasets, of which the frames follow each other, to the datasets that store them.
 
     Raises
     ------
     ImageReadError
-        A source file is missing, or the datasets do not fit together.
+        A dataset holds no images, or the datasets do not fit together.
     """
-    table = FrameTable([], np.empty(0, np.int64), np.empty(0, np.int64))
-    parts = [_resolve(dataset, table) for dataset in datasets]
-    table.source = np.concatenate([source for source, _ in parts])
-    table.index = np.concatenate([index for _, index in parts])
-    kinds = {(stored.image_shape, stored.pixel_type) for stored in table.stored}
-    if len(kinds) > 1:
-        names = ", ".join(f"{shape} {dtype}" for shape, dtype in kinds)
-        raise ImageReadError(f"{datasets[0].file.filename}: its datasets differ in shape or type: {names}")
+    table = FrameTable(channels=channels)
+    for dataset in datasets:
+        table.extend(*resolve(dataset, table))
+    if datasets:
+        table.check_alike(datasets[0].file.filename)
     return table
 
 
-def _resolve(dataset: h5py.Dataset, table: FrameTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def resolve(dataset: h5py.Dataset, table: FrameTable) -> tuple[Frames, Frames]:
     """Source and index of every frame of ``dataset``; what stores them is added to ``table``."""
-    if dataset.ndim not in (2, 3):
-        shape = dataset.shape
-        raise ImageReadError(
-            f"{dataset.file.filename}: {dataset.name} has shape {shape}, expected (frames, slow, fast)"
-        )
+    shape, _ = image_shape(dataset, channels=table.channels)
     table.files.add(Path(dataset.file.filename))
-    blocks = _virtual_blocks(dataset) if dataset.is_virtual else None
+    if not dataset.is_virtual:
+        return _stored_itself(dataset, table)
+    table.announced = (shape, pixel_type(dataset))
+    blocks = virtual_blocks(dataset, channels=table.channels)
     if blocks is None:
-        table.stored.append(StoredFrames(dataset))
-        n_frames = table.stored[-1].n_frames
-        return np.full(n_frames, len(table.stored) - 1, np.int64), np.arange(n_frames, dtype=np.int64)
-    source = np.full(dataset.shape[0], -1, np.int64)
-    index = np.zeros(dataset.shape[0], np.int64)
-    resolved: dict[tuple[str, str], tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
-    for file_name, dataset_name, here, there in blocks:
-        key = (file_name, dataset_name)
-        if key not in resolved:
-            resolved[key] = _resolve(_source_dataset(dataset, *key), table)
-        held = there < len(resolved[key][0])
-        source[here[held]] = resolved[key][0][there[held]]
-        index[here[held]] = resolved[key][1][there[held]]
+        return _left_to_hdf5(dataset, table)
+    sources = _sources(dataset, blocks, table)
+    for block in blocks:
+        source = sources[block.source]
+        if isinstance(source, h5py.Dataset) and block.there(source.shape) is None:
+            return _left_to_hdf5(dataset, table)
+    if all(block.here.rows == slice(0, shape[0]) for block in blocks):
+        return _from_blocks(dataset, blocks, sources, table)
+    return _from_bands(dataset, blocks, sources, table)
+
+
+def _stored_itself(dataset: h5py.Dataset, table: FrameTable) -> tuple[Frames, Frames]:
+    """Frames that ``dataset`` holds in order, or HDF5 for it."""
+    stored = StoredFrames(dataset, channels=table.channels)
+    table.stored.append(stored)
+    return np.full(stored.n_frames, len(table.stored) - 1, np.int64), np.arange(
+        stored.n_frames, dtype=np.int64
+    )
+
+
+Sources = dict[tuple[str, str], h5py.Dataset | str]
+"""File name and dataset name to the dataset, or why there is none."""
+
+
+def _sources(dataset: h5py.Dataset, blocks: Sequence[VirtualBlock], table: FrameTable) -> Sources:
+    """Open what the blocks of a virtual dataset refer to."""
+    sources: Sources = {}
+    for block in blocks:
+        if block.source not in sources:
+            try:
+                sources[block.source] = source_dataset(dataset, *block.source, table)
+            except ImageReadError as error:
+                sources[block.source] = str(error)
+    return sources
+
+
+def _from_blocks(
+    dataset: h5py.Dataset, blocks: Sequence[VirtualBlock], sources: Sources, table: FrameTable
+) -> tuple[Frames, Frames]:
+    """Source and index of the frames of a virtual dataset whose blocks are made of whole images."""
+    resolved = {
+        key: found if isinstance(found, str) else resolve(found, table) for key, found in sources.items()
+    }
+    parts: list[tuple[Frames, Frames | int, Frames | int]] = []
+    for block in blocks:
+        found, opened = resolved[block.source], sources[block.source]
+        if isinstance(found, str) or isinstance(opened, str):
+            parts.append((block.frames(None)[0], table.lacks(str(found)), 0))
+            continue
+        here, there = block.frames(opened.shape)
+        held = there < len(found[0])
+        parts.append((here[held], found[0][there[held]], found[1][there[held]]))
+        if not held.all():
+            reason = f"{opened.file.filename}: {opened.name} holds {len(found[0])} frames, more are announced"
+            parts.append((here[~held], table.lacks(reason), 0))
+    n_frames = max([dataset.shape[0], *(int(here.max()) + 1 for here, _, _ in parts if here.size)])
+    source = np.full(n_frames, table.lacks(f"{dataset.file.filename}: {dataset.name} takes it from no file"))
+    index = np.zeros(n_frames, np.int64)
+    for here, from_source, from_index in parts:
+        source[here], index[here] = from_source, from_index
     return source, index
 
 
-VirtualBlock = tuple[str, str, NDArray[np.int64], NDArray[np.int64]]
-"""Source file, source dataset, frames here, the same frames there."""
+def _from_bands(
+    dataset: h5py.Dataset, blocks: Sequence[VirtualBlock], sources: Sources, table: FrameTable
+) -> tuple[Frames, Frames]:
+    """Source and index of the frames of a virtual dataset put together from bands of rows."""
+    bands: list[tuple[slice, FrameTable]] = []
+    for rows in sorted({(block.here.rows.start, block.here.rows.stop) for block in blocks}):
+        of_band = [block for block in blocks if block.here.rows == slice(*rows)]
+        band = FrameTable(channels=table.channels)
+        own = {block.source: sources[block.source] for block in of_band}
+        band.extend(*_from_blocks(dataset, of_band, own, band))
+        table.files |= band.files
+        bands.append((slice(*rows), band))
+    types = {stored.pixel_type for _, band in bands for stored in band.stored}
+    if len(types) > 1:
+        return _left_to_hdf5(dataset, table)
+    n_frames = min(len(band) for _, band in bands)
+    source = np.full(n_frames, len(table.stored), np.int64)
+    for _, band in bands:
+        for number, reason in enumerate(band.reasons):
+            source[band.source[:n_frames] == -1 - number] = table.lacks(reason)
+    if types:
+        table.stored.append(BandedFrames(dataset, bands, image_shape(dataset, channels=table.channels)[0]))
+    return source, np.arange(n_frames, dtype=np.int64)
 
 
-def _virtual_blocks(dataset: h5py.Dataset) -> list[VirtualBlock] | None:
-    """Blocks of whole frames of a virtual dataset; None if it is put together in another way."""
-    blocks: list[VirtualBlock] = []
-    whole = True
-    for block in dataset.virtual_sources():
-        if "%" in block.file_name + block.dset_name:
-            return None
-        here = _whole_frames(block.vspace, dataset.shape)
-        source = _source_dataset(dataset, block.file_name, block.dset_name)  # must exist in any case
-        there = _whole_frames(block.src_space, source.shape)
-        if here is not None and block.src_space.get_select_type() == h5py.h5s.SEL_ALL:
-            there = np.arange(len(here), dtype=np.int64)  # as announced; the file may hold fewer
-        if here is None or there is None or len(here) != len(there):
-            whole = False
-        else:
-            blocks.append((block.file_name, block.dset_name, here, there))
-    return blocks if whole and dataset.ndim == 3 else None
+def _left_to_hdf5(dataset: h5py.Dataset, table: FrameTable) -> tuple[Frames, Frames]:
+    """Source and index where HDF5 has to put frames together: there only if all sources are."""
+    try:
+        for block in dataset.virtual_sources():
+            found = source_dataset(dataset, block.file_name, block.dset_name, table)
+            table.files.add(Path(found.file.filename))
+            if not _holds(found, block.src_space, block.vspace.get_select_npoints()):
+                raise ImageReadError(
+                    f"{found.file.filename}: {found.name} has shape {found.shape}, more is announced"
+                )
+    except ImageReadError as error:
+        n_frames = dataset.shape[0] if dataset.ndim > 2 else 1
+        return np.full(n_frames, table.lacks(str(error))), np.zeros(n_frames, np.int64)
+    return _stored_itself(dataset, table)
 
 
-def _whole_frames(space: h5py.h5s.SpaceID, shape: tuple[int, ...]) -> NDArray[np.int64] | None:
-    """Frames that a selection covers, in its order; None unless each is covered wholly."""
-    n_pixels = shape[-1] * shape[-2]
+def _holds(source: h5py.Dataset, space: h5py.h5s.SpaceID, n_pixels: int) -> bool:
+    """Whether a source has all that a virtual dataset takes from it: ``space``, of ``n_pixels``."""
     if space.get_select_type() == h5py.h5s.SEL_ALL:
-        return np.arange(shape[0] if len(shape) == 3 else 1, dtype=np.int64)
-    if space.get_select_type() != h5py.h5s.SEL_HYPERSLABS or not space.is_regular_hyperslab():
-        return None
-    start, stride, count, block = space.get_regular_hyperslab()
-    if h5py.h5s.UNLIMITED in (*count, *block):
-        return None
-    first, last = space.get_select_bounds()
-    if tuple(first[-2:]) != (0, 0) or tuple(last[-2:]) != (shape[-2] - 1, shape[-1] - 1):
-        return None
-    if len(shape) == 3:
-        steps = np.arange(count[0], dtype=np.int64)[:, None] * stride[0]
-        frames = (start[0] + steps + np.arange(block[0], dtype=np.int64)).reshape(-1)
-    else:
-        frames = np.zeros(1, np.int64)
-    return frames if space.get_select_npoints() == len(frames) * n_pixels else None
+        return n_pixels <= math.prod(source.shape)
+    _, last = space.get_select_bounds()
+    return source.ndim == len(last) and all(np.less(last, source.shape))
 
 
-def _source_dataset(dataset: h5py.Dataset, file_name: str, dataset_name: str) -> h5py.Dataset:
-    """Dataset behind one entry of a virtual dataset."""
+def source_dataset(
+    dataset: h5py.Dataset, file_name: str, dataset_name: str, table: FrameTable
+) -> h5py.Dataset:
+    """Dataset behind one entry of a virtual dataset.
+
+    Raises
+    ------
+    ImageReadError
+        It does not exist, or its file is missing or damaged.
+    """
     if file_name == ".":
         return dataset_at(dataset.file, dataset_name)
-    folder = Path(dataset.file.filename).parent
-    candidates = (folder / file_name, folder / Path(file_name).name)
-    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    path = linked_file(Path(dataset.file.filename), file_name)
     if path is None:
         raise ImageReadError(
             f"{dataset.file.filename}: virtual dataset {dataset.name} needs {file_name}, "
             "which is missing; put that file beside this one"
         )
-    return dataset_at(open_hdf5(path), dataset_name)
+    table.opened.append(open_hdf5(path))
+    return dataset_at(table.opened[-1], dataset_name)

@@ -1,30 +1,27 @@
 """Frames of NXmx files and DECTRIS FileWriter masters (HDF5)."""
 
-import re
 from pathlib import Path
 
 import h5py
 import numpy as np
-import nxmx
 from numpy.typing import NDArray
 
 from ssx_processing.errors import GeometryError, ImageReadError
 from ssx_processing.formats.decompression import ChunkBuffer
-from ssx_processing.formats.hdf5_frames import FrameTable, dataset_at, frame_table, group_at, open_hdf5
-from ssx_processing.formats.nxmx_geometry import (
-    bad_pixels,
-    filewriter_geometry,
-    nxmx_geometry,
-    pixel_masks,
-    saturation,
+from ssx_processing.formats.hdf5_files import SIGNATURE, open_hdf5
+from ssx_processing.formats.hdf5_frames import FrameTable
+from ssx_processing.formats.nxmx_entry import (
+    UnknownLayoutError,
+    announced_image,
+    entry_frames,
+    find_detector,
+    find_entry,
 )
+from ssx_processing.formats.nxmx_geometry import filewriter_geometry, nxmx_geometry
+from ssx_processing.formats.nxmx_pixels import bad_pixels, pixel_masks, saturation, underload
 from ssx_processing.models import Geometry
 
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-
-
-class UnknownLayoutError(ImageReadError):
-    """An HDF5 file that is neither NXmx nor a FileWriter master."""
+__all__ = ["NxmxReader", "UnknownLayoutError", "is_hdf5"]
 
 
 def is_hdf5(path: Path) -> bool:
@@ -33,8 +30,8 @@ def is_hdf5(path: Path) -> bool:
     A truncated file does too, so that its error can say so.
     """
     with path.open("rb") as file:
-        start = file.read(2048 + len(HDF5_SIGNATURE))
-    return any(start[offset:].startswith(HDF5_SIGNATURE) for offset in (0, 512, 1024, 2048))
+        start = file.read(2048 + len(SIGNATURE))
+    return any(start[offset:].startswith(SIGNATURE) for offset in (0, 512, 1024, 2048))
 
 
 class NxmxReader:
@@ -62,40 +59,67 @@ class NxmxReader:
         """
         self.path = path
         self._file = open_hdf5(path)
+        self._table = FrameTable()
         try:
             self._open(geometry)
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def _open(self, geometry: Geometry | None) -> None:
         """Read everything but pixels."""
-        entry, is_nxmx = _entry(self._file, geometry is not None)
-        self._table = _frames(entry)
-        if not len(self._table):
-            raise ImageReadError(f"{self.path}: holds no frames (its image data have length 0)")
-        first = self._table.stored[0]
+        entry, is_nxmx = find_entry(self._file, any_with_data=geometry is not None)
+        self._table = entry_frames(entry)
         self.n_frames = len(self._table)
-        self.pixel_type = first.pixel_type
-        self.geometry = geometry or self._header_geometry(entry, is_nxmx, first.image_shape)
-        if self.geometry.image_shape != first.image_shape:
+        if not self.n_frames:
+            raise ImageReadError(f"{self.path}: holds no frames (its image data have length 0)")
+        image_shape, self.pixel_type = self._image(entry)
+        self.geometry = geometry or self._header_geometry(entry, is_nxmx, image_shape)
+        if self.geometry.image_shape != image_shape:
             raise GeometryError(
-                f"{self.path}: holds images of shape {first.image_shape} (slow, fast), the geometry given "
+                f"{self.path}: holds images of shape {image_shape} (slow, fast), the geometry given "
                 f"is for {self.geometry.image_shape}"
             )
-        detector = _detector(entry)
-        self.bad_pixels: NDArray[np.bool_] = bad_pixels(detector, self.geometry.panels, first.image_shape)
-        self.saturation = saturation(detector, first.pixel_type)
-        self.underload = -np.inf
-        self._mask_files = {Path(mask.file.filename) for mask in pixel_masks(detector)}
-        self._pixels = np.empty(first.image_shape, first.pixel_type)
+        self._take_limits(entry)
+        self._pixels = np.empty(image_shape, self.pixel_type)
         self._buffer = ChunkBuffer()
+        self._stored_any = bool(self._table.stored)
+        self._available: int | None = None
+        self._missing = ""
+
+    def _take_limits(self, entry: h5py.Group) -> None:
+        """Read which pixels and values count; from a file without any pixels yet, as far as it is there."""
+        detector = find_detector(entry) if self._table.stored else None
+        try:
+            self.bad_pixels: NDArray[np.bool_] = bad_pixels(
+                detector, self.geometry.panels, self.geometry.image_shape
+            )
+            self.saturation = saturation(detector, self.pixel_type)
+            self.underload = underload(detector, self.pixel_type)
+            self._mask_files = {Path(mask.file.filename) for mask in pixel_masks(detector)}
+        except GeometryError as error:
+            raise GeometryError(f"{self.path}: {error}") from error
+        except ImageReadError as error:
+            raise ImageReadError(f"{self.path}: {self._here(error)}") from error
+
+    def _here(self, reason: object) -> str:
+        """Say ``reason`` without the path of this file at its start."""
+        return str(reason).removeprefix(f"{self.path}: ")
+
+    def _image(self, entry: h5py.Group) -> tuple[tuple[int, int], np.dtype]:
+        """Image shape and pixel type, from what is stored or else from what is announced."""
+        if self._table.stored:
+            return self._table.stored[0].image_shape, self._table.stored[0].pixel_type
+        announced = self._table.announced or announced_image(entry)
+        if announced is None:
+            raise ImageReadError(f"{self.path}: {self._here(self._table.why_missing(0))}")
+        return announced
 
     def _header_geometry(self, entry: h5py.Group, is_nxmx: bool, image_shape: tuple[int, int]) -> Geometry:
         """Geometry that the file itself gives."""
         try:
             if is_nxmx:
-                return nxmx_geometry(nxmx.NXentry(entry), image_shape)
+                return nxmx_geometry(entry, image_shape)
             return filewriter_geometry(entry, image_shape)
         except GeometryError as error:
             raise GeometryError(f"{self.path}: {error}") from error
@@ -103,96 +127,78 @@ class NxmxReader:
     def read(self, index: int) -> NDArray[np.generic]:
         """Raw pixels of one frame, shape (slow, fast); the next read overwrites them.
 
+        A frame that was missing when ``frames_available`` was last asked, or on opening, still is.
+
         Raises
         ------
         ImageReadError
-            There is no such frame, or it is truncated, damaged or was never written.
+            There is no such frame, or it is missing, truncated, damaged or was never written.
         """
         if not 0 <= index < self.n_frames:
             raise ImageReadError(f"{self.path}: no frame {index}, expected 0 to {self.n_frames - 1}")
-        source = self._table.source[index]
-        if source < 0:
-            raise ImageReadError(f"{self.path}: frame {index} is announced but no file holds it")
+        if index >= len(self._table):
+            raise ImageReadError(f"{self.path}: frame {index} cannot be read; it is no longer there")
         try:
-            self._table.stored[source].read(int(self._table.index[index]), self._pixels, self._buffer)
+            self._table.read(index, self._pixels, self._buffer)
         except ImageReadError as error:
-            raise ImageReadError(f"{self.path}: frame {index} cannot be read; {error}") from error
+            raise ImageReadError(f"{self.path}: frame {index} cannot be read; {self._here(error)}") from error
         return self._pixels
 
     def frames_available(self) -> int:
-        """Frames, from the first on, that a file holds."""
-        return int(np.append(self._table.source < 0, True).argmax())
+        """Frames, from the first on, that can be read now; looks at the files again.
+
+        Raises
+        ------
+        ImageReadError
+            A file that could be opened before no longer can.
+        """
+        if self._available is not None and self._available < self.n_frames:
+            self._open_again()
+        readable = np.append(self._table.readable()[: self.n_frames], False)
+        self._available = int(readable.argmin())
+        self._missing = ""
+        if self._available < self.n_frames:
+            there = self._available < len(self._table)
+            why = self._table.why_missing(self._available) if there else "the others are no longer there"
+            self._missing = (
+                f"{self.path}: {self._available} of {self.n_frames} frames are there; {self._here(why)}"
+            )
+        return self._available
 
     def missing(self) -> str:
-        """What the frames that are not available wait for; empty if nothing is missing."""
-        n = self.frames_available()
-        return "" if n == self.n_frames else f"{self.path}: no file holds frame {n}, which is announced"
+        """What the frames that are not available wait for; empty if nothing is missing.
+
+        As of the last ``frames_available``.
+        """
+        if self._available is None:
+            self.frames_available()
+        return self._missing
+
+    def _open_again(self) -> None:
+        """Take the files as they are now; HDF5 itself would go on with what it knows of them."""
+        self.close()
+        self._table = FrameTable()
+        self._buffer = ChunkBuffer()  # the last chunk may have got more frames
+        self._file = open_hdf5(self.path)
+        entry, _ = find_entry(self._file, any_with_data=True)
+        self._table = entry_frames(entry)
+        image_shape, pixel_type = self._image(entry)
+        if image_shape != self.geometry.image_shape:
+            raise ImageReadError(
+                f"{self.path}: now has images of {image_shape}, had {self.geometry.image_shape}"
+            )
+        if self._table.stored and not self._stored_any:
+            self.pixel_type = pixel_type
+            self._pixels = np.empty(image_shape, pixel_type)
+            self._take_limits(entry)
+            self._stored_any = True
 
     def files(self) -> list[Path]:
         """Every file on which pixels or mask depend, the master first."""
-        others = self._table.files | {stored.file for stored in self._table.stored} | self._mask_files
+        others = self._table.files | self._mask_files
         return [self.path, *sorted(others - {self.path})]
 
     def close(self) -> None:
         """Close the master and what it refers to."""
-        for stored in self._table.stored:
-            stored.close()
+        self._table.close()
         self._file.close()
-
-
-def _entry(file: h5py.File, any_with_data: bool) -> tuple[h5py.Group, bool]:
-    """Entry with the images, and whether it is NXmx (else a FileWriter master).
-
-    With ``any_with_data`` an entry that holds image data will do.
-    """
-    entries = nxmx.find_class(file, "NXentry")
-    for group in entries:
-        definition = group.get("definition")
-        if isinstance(definition, h5py.Dataset) and nxmx.h5str(nxmx.h5scalar(definition).item()) == "NXmx":
-            return group, True
-    for group in entries:
-        if "instrument/detector/x_pixel_size" in group and "instrument/beam" in group and "data" in group:
-            return group, False
-    if any_with_data:
-        for group in [*entries, file.get("entry")]:
-            if isinstance(group, h5py.Group) and isinstance(group.get("data"), h5py.Group):
-                return group, False
-    raise UnknownLayoutError(f"{file.filename}: HDF5, but neither NXmx nor a DECTRIS FileWriter master")
-
-
-def _detector(entry: h5py.Group) -> h5py.Group | None:
-    """Group of the first detector of the first instrument; None if there is none."""
-    for instrument in nxmx.find_class(entry, "NXinstrument"):
-        for detector in nxmx.find_class(instrument, "NXdetector"):
-            return detector
-    return None
-
-
-def _frames(entry: h5py.Group) -> FrameTable:
-    """Where the frames of an entry are: one dataset, or ``data_000001`` and so on."""
-    groups = nxmx.find_class(entry, "NXdata")
-    group = groups[0] if groups else group_at(entry, "data")
-    signal = nxmx.h5str(group.attrs.get("signal")) or "data"
-    if group.get(signal, getlink=True) is not None:
-        return frame_table([dataset_at(group, signal)])
-    names = sorted(name for name in list[str](group) if re.fullmatch(r"data_\d+", name))
-    if not names:
-        raise ImageReadError(f"{entry.file.filename}: {group.name} has neither {signal} nor data_000001")
-    announced = _announced_frames(entry)
-    datasets: list[h5py.Dataset] = []
-    for name in names:
-        if announced and sum(len(dataset) for dataset in datasets) >= announced:
-            break  # some masters link to more files than the detector wrote
-        datasets.append(dataset_at(group, name))
-    return frame_table(datasets)
-
-
-def _announced_frames(entry: h5py.Group) -> int:
-    """Number of frames that the detector was asked for; 0 if the master does not say."""
-    counts = []
-    for name in ("nimages", "ntrigger"):
-        dataset = entry.get(f"instrument/detector/detectorSpecific/{name}")
-        if not isinstance(dataset, h5py.Dataset):
-            return 0
-        counts.append(int(nxmx.h5scalar(dataset)))
-    return counts[0] * counts[1]

@@ -1,12 +1,10 @@
-"""Beam, detector, mask and saturation from an NXmx file or a DECTRIS FileWriter master.
+"""Beam and detector from an NXmx file or a DECTRIS FileWriter master.
 
-NXmx is read with DIALS's ``nxmx``, so names and rules are the standard's. Its McStas frame (x
-left when seen along the beam, z along the beam) is turned into the laboratory frame by
-``mcstas_to_laboratory`` and nowhere else.
+Names, units and transformations are read with DIALS's ``nxmx``, so they are the standard's. Its
+McStas frame (x left when seen along the beam, z along the beam) is turned into the laboratory
+frame by ``mcstas_to_laboratory`` and nowhere else.
 """
 
-import re
-from collections.abc import Sequence
 from dataclasses import replace
 
 import h5py
@@ -14,16 +12,17 @@ import numpy as np
 import nxmx
 from numpy.typing import ArrayLike, NDArray
 
-from ssx_processing.errors import GeometryError
-from ssx_processing.formats.hdf5_frames import dataset_at, group_at
+from ssx_processing.errors import GeometryError, ImageReadError
+from ssx_processing.formats.hdf5_files import dataset_at, group_at
+from ssx_processing.formats.nxmx_transformations import MALFORMED, depends_on, placing
 from ssx_processing.formats.sensor_absorption import absorption_per_mm
 from ssx_processing.models import Geometry, Panel
 
 SYNCHROTRON_POLARISATION = 0.999
 """Where the file does not say; dxtbx takes the same."""
 
-_MALFORMED = (KeyError, ValueError, TypeError, AttributeError, AssertionError, IndexError, OSError)
-"""What nxmx and h5py raise when a field is absent or not as the standard says."""
+WAVELENGTHS = (0.01, 100.0)
+"""Å; what lies outside has the wrong units."""
 
 
 def mcstas_to_laboratory(vectors: ArrayLike) -> NDArray[np.float64]:
@@ -38,24 +37,38 @@ def mcstas_to_laboratory(vectors: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(vectors, float) * (-1.0, 1.0, -1.0) + 0.0  # + 0: no negative zeros
 
 
-def nxmx_geometry(entry: nxmx.NXentry, image_shape: tuple[int, int]) -> Geometry:
+def nxmx_geometry(entry: h5py.Group, image_shape: tuple[int, int]) -> Geometry:
     """Geometry of an NXmx entry whose images have ``image_shape`` (slow, fast).
+
+    Modules of a stack (frames, modules, slow, fast) lie below each other in the image.
 
     Raises
     ------
     GeometryError
         A field that is needed is absent or not as the standard says.
     """
-    try:
-        instrument = entry.instruments[0]
-        detector = instrument.detectors[0]
-        wavelength = _wavelength(entry, instrument)
-        panels = tuple(_panel(module, detector, image_shape) for module in detector.modules)
-    except _MALFORMED as error:
-        raise GeometryError(f"the NXmx geometry cannot be used ({type(error).__name__}: {error})") from error
-    if not panels:
-        raise GeometryError("the NXmx detector has no NXdetector_module")
-    thickness, absorption = _sensor(detector, wavelength)
+    detectors = [
+        detector
+        for instrument in nxmx.find_class(entry, "NXinstrument")
+        for detector in nxmx.find_class(instrument, "NXdetector")
+    ]
+    if not detectors:
+        raise GeometryError(f"{entry.name} has no NXdetector")
+    detector = detectors[0]
+    wavelength = _nxmx_wavelength(entry)
+    for name in ("distance", "detector_distance"):
+        if name in detector and _length(detector, name, "mm") < 0:
+            raise GeometryError(f"{detector.name}/{name} is negative, expected a distance from the sample")
+    modules = nxmx.find_class(detector, "NXdetector_module")
+    if not modules:
+        raise GeometryError(f"{detector.name} has no NXdetector_module")
+    places = [_rectangle(module) for module in modules]
+    rows_of_module = max(place[1] + place[3] for place in places)
+    panels = tuple(
+        _panel(module, detector, _in_image(module, place, rows_of_module, image_shape, len(modules)))
+        for module, place in zip(modules, places, strict=True)
+    )
+    thickness, absorption = _sensor(nxmx.NXdetector(detector), wavelength)
     return Geometry(
         panels=_downstream(panels),
         image_shape=image_shape,
@@ -66,45 +79,113 @@ def nxmx_geometry(entry: nxmx.NXentry, image_shape: tuple[int, int]) -> Geometry
     )
 
 
-def _wavelength(entry: nxmx.NXentry, instrument: nxmx.NXinstrument) -> float:
+def _nxmx_wavelength(entry: h5py.Group) -> float:
     """Wavelength in Å; the median where every frame has its own."""
-    beams = list(instrument.beams)
-    for sample in entry.samples:
-        beams += [nxmx.NXbeam(group) for group in nxmx.find_class(sample._handle, "NXbeam")]  # noqa: SLF001
-    return float(np.median(np.atleast_1d(beams[0].incident_wavelength.to("angstrom").magnitude)))
+    parents = [*nxmx.find_class(entry, "NXinstrument"), *nxmx.find_class(entry, "NXsample")]
+    for parent in parents:
+        for beam in nxmx.find_class(parent, "NXbeam"):
+            if beam.get("incident_wavelength", getlink=True) is not None:
+                return _wavelength(beam, "incident_wavelength")
+    raise GeometryError(f"{entry.name} has no NXbeam with incident_wavelength")
 
 
-def _panel(module: nxmx.NXdetector_module, detector: nxmx.NXdetector, image_shape: tuple[int, int]) -> Panel:
-    """Panel of one module, the detector where it stood at the first frame."""
-    fast, slow = module.fast_pixel_direction, module.slow_pixel_direction
-    base = fast.depends_on or detector.depends_on
-    if base is None:
-        raise ValueError(f"{module.path} depends on nothing, so its distance is unknown")
-    placing = nxmx.get_cumulative_transformation(nxmx.get_dependency_chain(base))[0]
-    axes = mcstas_to_laboratory([placing[:3, :3] @ axis.vector for axis in (fast, slow)])
-    axes /= np.linalg.norm(axes, axis=1, keepdims=True)
-    start = [int(value) for value in np.atleast_1d(module.data_origin)]
-    size = [int(value) for value in np.atleast_1d(module.data_size)]
-    if len(detector.modules) == 1 and tuple(size) == image_shape[::-1]:
-        size = size[::-1]  # some DECTRIS firmware writes fast before slow
-    if start[0] + size[0] > image_shape[0] or start[1] + size[1] > image_shape[1]:
-        raise ValueError(
-            f"{module.path} covers pixels from {start}, size {size}, of an image of {image_shape}"
+def _wavelength(group: h5py.Group, name: str, *, default: str | None = None) -> float:
+    """Wavelength in Å, checked."""
+    value = _length(group, name, "angstrom", default=default)
+    if not WAVELENGTHS[0] <= value <= WAVELENGTHS[1]:
+        low, high = WAVELENGTHS
+        raise GeometryError(
+            f"{group.name}/{name} is {value:g} Å, expected {low} to {high}; are its units right?"
         )
+    return value
+
+
+def _rectangle(module: h5py.Group) -> tuple[int, int, int, int, int, int]:
+    """First module, row and column of the data that belong to a module, and how many of each."""
+    fields = []
+    for name in ("data_origin", "data_size", "data_stride"):
+        if name == "data_stride" and name not in module:
+            continue
+        try:
+            values = [int(value) for value in np.atleast_1d(dataset_at(module, name)[()])]
+        except (*MALFORMED, ImageReadError) as error:
+            raise GeometryError(f"{module.name}/{name} cannot be used ({error})") from error
+        filled = [0 if name == "data_origin" else 1, *values][-3:]
+        if len(values) not in (2, 3) or min(filled) < (0 if name == "data_origin" else 1):
+            raise GeometryError(
+                f"{module.name}/{name} is {values}, expected (slow, fast) or (module, slow, fast)"
+            )
+        if name == "data_stride" and set(values) != {1}:
+            raise GeometryError(f"{module.name}/{name} is {values}; only 1 is supported")
+        fields += filled if name != "data_stride" else []
+    return tuple(fields)
+
+
+def _in_image(
+    module: h5py.Group,
+    place: tuple[int, int, int, int, int, int],
+    rows_of_module: int,
+    image_shape: tuple[int, int],
+    n_modules: int,
+) -> tuple[int, int, int, int]:
+    """First row and column in the image, and how many rows and columns."""
+    number, slow, fast, depth, n_slow, n_fast = place
+    if n_modules == 1 and depth == 1 and (n_slow, n_fast) == image_shape[::-1]:
+        n_slow, n_fast = n_fast, n_slow  # some DECTRIS firmware writes fast before slow
+    first_row = number * rows_of_module + slow
+    if depth > 1 or first_row + n_slow > image_shape[0] or fast + n_fast > image_shape[1]:
+        raise GeometryError(
+            f"{module.name} covers pixels from data_origin {list(place[:3])}, data_size {list(place[3:])} "
+            f"(module, slow, fast), of an image of {image_shape}"
+        )
+    return first_row, fast, n_slow, n_fast
+
+
+def _panel(module: h5py.Group, detector: h5py.Group, rectangle: tuple[int, int, int, int]) -> Panel:
+    """Panel of one module, the detector where it stood at the first frame."""
+    try:
+        fast, slow = (dataset_at(module, f"{name}_pixel_direction") for name in ("fast", "slow"))
+    except ImageReadError as error:
+        raise GeometryError(str(error).removeprefix(f"{module.file.filename}: ")) from error
+    base = depends_on(fast) or depends_on(detector)
+    if base is None:
+        raise GeometryError(f"{module.name} depends on nothing, so its distance is unknown")
+    placed = placing(base)
+    vectors = [_pixel_vector(axis) for axis in (fast, slow)]
+    sizes = [float(np.linalg.norm(vector)) for vector in vectors]
+    axes = mcstas_to_laboratory(
+        [placed[:3, :3] @ vector / size for vector, size in zip(vectors, sizes, strict=True)]
+    )
+    origin = mcstas_to_laboratory(placed[:3, 3])
+    normal = np.cross(*axes)
+    if np.linalg.norm(normal) < 0.5:
+        raise GeometryError(f"{module.name} has parallel fast_pixel_direction and slow_pixel_direction")
+    if abs(normal @ origin) < 1e-3:
+        raise GeometryError(f"{module.name} lies in a plane through the sample (its distance is 0)")
+    slow_start, fast_start, n_slow, n_fast = rectangle
     return Panel(
-        origin_mm=_triple(mcstas_to_laboratory(placing[:3, 3])),
+        origin_mm=_triple(origin),
         fast_axis=_triple(axes[0]),
         slow_axis=_triple(axes[1]),
-        pixel_size_mm=(
-            float(fast[()].to("mm").magnitude[0]),
-            float(slow[()].to("mm").magnitude[0]),
-        ),
-        fast_start=start[1],
-        slow_start=start[0],
-        n_fast=size[1],
-        n_slow=size[0],
-        name=module.path or "0",
+        pixel_size_mm=(sizes[0], sizes[1]),
+        fast_start=fast_start,
+        slow_start=slow_start,
+        n_fast=n_fast,
+        n_slow=n_slow,
+        name=str(module.name),
     )
+
+
+def _pixel_vector(axis: h5py.Dataset) -> NDArray[np.float64]:
+    """Step from one pixel to the next in mm, without what the axis depends on."""
+    size = _length(axis.file, str(axis.name), "mm")
+    vector = np.asarray(axis.attrs.get("vector", np.zeros(3)), float)
+    norm = np.linalg.norm(vector)
+    if not size > 0 or vector.shape != (3,) or not norm > 0:
+        raise GeometryError(
+            f"{axis.name} is {size:g} mm along {vector}, expected a pixel size above 0 and a direction"
+        )
+    return vector / norm * size
 
 
 def _downstream(panels: tuple[Panel, ...]) -> tuple[Panel, ...]:
@@ -122,7 +203,7 @@ def _sensor(detector: nxmx.NXdetector, wavelength: float) -> tuple[float, float]
     try:
         thickness = float(detector.sensor_thickness.to("mm").magnitude)
         material = detector.sensor_material
-    except _MALFORMED:
+    except MALFORMED:
         return 0.0, 0.0
     return thickness, absorption_per_mm(material, wavelength)
 
@@ -140,11 +221,21 @@ def filewriter_geometry(entry: h5py.Group, image_shape: tuple[int, int]) -> Geom
     """
     try:
         group = group_at(entry, "instrument/detector")
-        wavelength = _length(entry, "instrument/beam/incident_wavelength", "angstrom", default="angstrom")
+        wavelength = _wavelength(entry, "instrument/beam/incident_wavelength", default="angstrom")
         pixel = (_length(group, "x_pixel_size", "mm"), _length(group, "y_pixel_size", "mm"))
+        for name, size in zip("xy", pixel, strict=True):
+            if not size > 0:
+                raise GeometryError(f"{group.name}/{name}_pixel_size is {size:g} mm, expected more than 0")
         fast, slow, origin = _filewriter_frame(group, pixel)
-    except _MALFORMED as error:
+    except (*MALFORMED, ImageReadError) as error:
+        if isinstance(error, GeometryError):
+            raise
         raise GeometryError(f"the master's geometry cannot be used ({error})") from error
+    if not np.isfinite([*origin, *fast, *slow]).all() or not origin[2] < 0:
+        raise GeometryError(
+            f"{group.name} puts the detector at {-origin[2]:g} mm along the beam, expected more than 0; "
+            "look at detector_distance and geometry/translation/distances"
+        )
     thickness, absorption = _sensor(nxmx.NXdetector(group), wavelength)
     panel = Panel(
         origin_mm=_triple(origin),
@@ -183,89 +274,30 @@ def _filewriter_frame(
     return np.array((1.0, 0.0, 0.0)), np.array((0.0, -1.0, 0.0)), origin
 
 
-def _length(group: h5py.Group, name: str, unit: str, *, default: str = "m") -> float:
-    """Scalar dataset in ``unit``."""
-    dataset = dataset_at(group, name)
-    quantity = nxmx.ureg.Quantity(nxmx.h5scalar(dataset).item(), nxmx.units(dataset, default))
-    return float(quantity.to(unit).magnitude)
-
-
-def bad_pixels(
-    detector: h5py.Group | None, panels: Sequence[Panel], image_shape: tuple[int, int]
-) -> NDArray[np.bool_]:
-    """Pixels never to be used: any bit of a pixel mask set, or outside all panels.
-
-    Returns
-    -------
-    Shape (slow, fast), true where bad.
-    """
-    bad = np.ones(image_shape, bool)
-    for panel in panels:
-        rows = slice(panel.slow_start, panel.slow_start + panel.n_slow)
-        bad[rows, panel.fast_start : panel.fast_start + panel.n_fast] = False
-    for dataset in pixel_masks(detector):
-        mask = np.asarray(dataset[()])
-        if mask.ndim == 3:
-            mask = np.bitwise_or.reduce(mask, axis=0)
-        if mask.shape == image_shape:
-            bad |= mask != 0
-        elif mask.size > 1:
-            raise GeometryError(f"{dataset.name} has shape {mask.shape}, the images have {image_shape}")
-    return bad
-
-
-def pixel_masks(detector: h5py.Group | None) -> list[h5py.Dataset]:
-    """Datasets ``pixel_mask`` and ``pixel_mask_N``; DECTRIS's own only if there are none.
+def _length(group: h5py.Group, name: str, unit: str, *, default: str | None = "m") -> float:
+    """Number in ``unit``; the median of several.
 
     Raises
     ------
-    ImageReadError
-        A mask is a link to a missing file: processing without it would count dead pixels.
+    GeometryError
+        It is absent, no number, or has no units although ``default`` is None.
     """
-    if detector is None:
-        return []
-    names = sorted(name for name in list[str](detector) if re.fullmatch(r"pixel_mask(_\d+)?", name))
-    if not names and detector.get("detectorSpecific/pixel_mask", getlink=True) is not None:
-        names = ["detectorSpecific/pixel_mask"]
-    return [dataset_at(detector, name) for name in names]
-
-
-def saturation(detector: h5py.Group | None, pixel_type: np.dtype) -> float:
-    """Smallest raw value that is no longer a count; inf if unknown.
-
-    DECTRIS marks gaps and dead pixels with the largest value of the image's bit depth, so that
-    is a limit too. A pixel at NXmx's ``saturation_value`` itself is called saturated.
-    """
-    limits = [float(np.iinfo(pixel_type).max) if pixel_type.kind in "iu" else np.inf]
-    if detector is None:
-        return limits[0]
-    bits = _number(detector, "bit_depth_image")
-    if bits is not None and pixel_type.kind == "u" and bits < 8 * pixel_type.itemsize:
-        limits.append(2.0**bits - 1)
-    for name in (
-        "saturation_value",
-        "detectorSpecific/countrate_correction_count_cutoff",
-        "detectorSpecific/detectorModule_000/countrate_correction_count_cutoff",
-    ):
-        value = _number(detector, name)
-        if value is not None and value > 0:
-            limits.append(value)
-            break
-    return min(limits)
-
-
-def _number(group: h5py.Group, name: str) -> float | None:
-    """Scalar below ``group``; None if absent.
-
-    Raises
-    ------
-    ImageReadError
-        It is a link that leads nowhere.
-    """
-    if group.get(name, getlink=True) is None:
-        return None
-    value = np.ravel(np.asarray(dataset_at(group, name)[()]))
-    return float(value[0]) if value.size and np.issubdtype(value.dtype, np.number) else None
+    where = name if name.startswith("/") else f"{group.name}/{name}"
+    try:
+        dataset = dataset_at(group, name)
+        units = nxmx.units(dataset, default) if default or "units" in dataset.attrs else None
+        if units is None:
+            raise GeometryError(f"{where} has no units attribute, expected {unit}")
+        values = np.asarray(dataset[()], float)
+        value = float(nxmx.ureg.Quantity(float(np.median(values)), units).to(unit).magnitude)
+    except (*MALFORMED, ImageReadError) as error:
+        if isinstance(error, GeometryError):
+            raise
+        reason = str(error).removeprefix(f"{group.file.filename}: ")
+        raise GeometryError(f"{where} cannot be used ({reason})") from error
+    if not np.isfinite(value):
+        raise GeometryError(f"{where} is {value}, expected a number in {unit}")
+    return value
 
 
 def _triple(vector: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -17,6 +17,9 @@ FILTERS: dict[str, Any] = {
     "bitshuffle/lz4": dict(hdf5plugin.Bitshuffle()),
     "bitshuffle/lz4 in small blocks": dict(hdf5plugin.Bitshuffle(nelems=64)),
     "bitshuffle/zstd": dict(hdf5plugin.Bitshuffle(cname="zstd")),
+    "zstd": dict(hdf5plugin.Zstd()),
+    "gzip": {"compression": "gzip"},
+    "shuffle and gzip": {"compression": "gzip", "shuffle": True},
 }
 PACKED = [name for name in FILTERS if name != "none"]
 
@@ -102,7 +105,11 @@ def test_chunk_of_another_size_is_refused(tmp_path: Path):
         ([(32008, (0, 4, 4, 0, 2))], Codec.BITSHUFFLE_LZ4),
         ([(32008, (0, 4, 4, 0, 3))], Codec.BITSHUFFLE_ZSTD),
         ([(32008, (0, 4, 4, 0))], None),
-        ([(1, (4,))], None),
+        ([(1, (4,))], Codec.GZIP),
+        ([(2, (2,)), (1, (4,))], Codec.SHUFFLE_GZIP),
+        ([(32015, ())], Codec.ZSTD),
+        ([(2, (2,)), (32015, ())], None),
+        ([(305, ())], None),
         ([(2, ()), (32008, (0, 4, 4, 0, 2))], None),
     ],
 )

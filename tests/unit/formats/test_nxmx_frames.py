@@ -1,5 +1,6 @@
 """NXmx files and FileWriter masters give the pixels that plain h5py gives, or one clear error."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from ssx_processing.errors import GeometryError, ImageReadError
 from ssx_processing.formats.decompression import Codec
 from ssx_processing.formats.frames import open_reader
 from ssx_processing.formats.nxmx_frames import NxmxReader, UnknownLayoutError
+from ssx_processing.formats.stored_frames import StoredFrames
 from ssx_processing.models import Geometry, Panel
 
 Write = Callable[..., Path]
@@ -23,6 +25,11 @@ Frames = NDArray[Any]
 
 def read_all(reader: NxmxReader) -> Frames:
     return np.stack([reader.read(index).copy() for index in range(reader.n_frames)])
+
+
+def codecs(reader: NxmxReader) -> list[Codec | None]:
+    """Codec with which each stored dataset is read; None where HDF5 reads."""
+    return [stored.codec for stored in reader._table.stored if isinstance(stored, StoredFrames)]
 
 
 def plain(path: Path, name: str = "entry/data/data") -> Frames:
@@ -60,7 +67,7 @@ def test_virtual_dataset_over_two_files_reads_as_h5py_reads_it(
     reader = NxmxReader(master)
     np.testing.assert_array_equal(read_all(reader), plain(master))
     assert reader.pixel_type == np.dtype(dtype)
-    assert [stored.codec for stored in reader._table.stored] == [Codec.BITSHUFFLE_LZ4] * 2
+    assert codecs(reader) == [Codec.BITSHUFFLE_LZ4] * 2
     assert {path.name for path in reader.files()} == {"master.nxs", "a.h5", "b.h5"}
     reader.close()
 
@@ -70,12 +77,22 @@ STORAGE: dict[str, tuple[dict[str, Any], Codec | None]] = {
     "lz4": ({"chunks": (1, 40, 56), **hdf5plugin.LZ4()}, Codec.LZ4),
     "uncompressed chunks": ({"chunks": (1, 40, 56)}, Codec.NONE),
     "contiguous": ({"chunks": None}, None),
-    "gzip": ({"chunks": (1, 40, 56), "compression": "gzip"}, None),
+    "gzip": ({"chunks": (1, 40, 56), "compression": "gzip"}, Codec.GZIP),
+    "shuffle and gzip": ({"chunks": (1, 40, 56), "compression": "gzip", "shuffle": True}, Codec.SHUFFLE_GZIP),
+    "gzip with checksum": ({"chunks": (1, 40, 56), "compression": "gzip", "fletcher32": True}, None),
     "blosc": ({"chunks": (1, 40, 56), **hdf5plugin.Blosc()}, None),
-    "zstd": ({"chunks": (1, 40, 56), **hdf5plugin.Zstd()}, None),
+    "bitshuffle alone": ({"chunks": (1, 40, 56), **hdf5plugin.Bitshuffle(cname="none")}, None),
+    "bitshuffle/zstd": (
+        {"chunks": (1, 40, 56), **hdf5plugin.Bitshuffle(cname="zstd")},
+        Codec.BITSHUFFLE_ZSTD,
+    ),
+    "zstd": ({"chunks": (1, 40, 56), **hdf5plugin.Zstd()}, Codec.ZSTD),
     "shuffle before lz4": ({"chunks": (1, 40, 56), "shuffle": True, **hdf5plugin.LZ4()}, None),
-    "several frames in a chunk": ({"chunks": (2, 40, 56), **hdf5plugin.Bitshuffle()}, None),
-    "parts of frames in a chunk": ({"chunks": (1, 20, 56), **hdf5plugin.Bitshuffle()}, None),
+    "several frames in a chunk": ({"chunks": (2, 40, 56), **hdf5plugin.Bitshuffle()}, Codec.BITSHUFFLE_LZ4),
+    "several frames in a chunk, gzip": ({"chunks": (3, 40, 56), "compression": "gzip"}, Codec.GZIP),
+    "bands of frames in a chunk": ({"chunks": (1, 20, 56), **hdf5plugin.Bitshuffle()}, Codec.BITSHUFFLE_LZ4),
+    "uneven bands of frames in a chunk": ({"chunks": (1, 30, 56), **hdf5plugin.Bitshuffle()}, None),
+    "tiles in a chunk": ({"chunks": (2, 16, 16), "compression": "gzip"}, None),
 }
 
 
@@ -84,7 +101,7 @@ def test_every_storage_reads_as_h5py_reads_it(write_nxmx: Write, stack: Frames, 
     options, codec = STORAGE[storage]
     master = write_nxmx(lambda data: data.create_dataset("data", data=stack, **options))
     reader = NxmxReader(master)
-    assert reader._table.stored[0].codec == codec
+    assert codecs(reader) == [codec]
     np.testing.assert_array_equal(read_all(reader), stack)
     reader.close()
 
@@ -134,7 +151,7 @@ def test_strided_selection_is_resolved(write_nxmx: Write, write_frames: Write, s
 
     reader = NxmxReader(write_nxmx(add))
     np.testing.assert_array_equal(read_all(reader), stack[:6])
-    assert all(stored.codec for stored in reader._table.stored)
+    assert codecs(reader) == [Codec.BITSHUFFLE_LZ4] * 2
     reader.close()
 
 
@@ -146,29 +163,90 @@ def halves(data: h5py.Group) -> None:
     data.create_virtual_dataset("data", layout)
 
 
-def test_frames_put_together_from_parts_are_left_to_hdf5(
+def columns(data: h5py.Group) -> None:
+    """Add a virtual dataset of which the frames' left and right parts are in two files."""
+    layout = h5py.VirtualLayout((7, 40, 56), "u2")
+    layout[:, :, :30] = h5py.VirtualSource("a.h5", "entry/data/data", (7, 40, 30))
+    layout[:, :, 30:] = h5py.VirtualSource("b.h5", "entry/data/data", (7, 40, 26))
+    data.create_virtual_dataset("data", layout)
+
+
+def test_frames_put_together_from_bands_of_rows_are_read_directly(
     write_nxmx: Write, write_frames: Write, stack: Frames
 ):
     write_frames("a.h5", stack[:, :20])
     write_frames("b.h5", stack[:, 20:])
     reader = NxmxReader(write_nxmx(halves))
+    assert codecs(reader) == []
+    np.testing.assert_array_equal(read_all(reader), stack)
+    assert {path.name for path in reader.files()} == {"master.nxs", "a.h5", "b.h5"}
+    reader.close()
+
+
+def test_rows_that_no_file_gives_have_the_fill_value(write_nxmx: Write, write_frames: Write, stack: Frames):
+    write_frames("a.h5", stack[:, :18])
+
+    def add(data: h5py.Group) -> None:
+        layout = h5py.VirtualLayout((7, 40, 56), "u2")
+        layout[:, 22:] = h5py.VirtualSource("a.h5", "entry/data/data", (7, 18, 56))
+        data.create_virtual_dataset("data", layout, fillvalue=65535)
+
+    master = write_nxmx(add)
+    reader = NxmxReader(master)
+    np.testing.assert_array_equal(read_all(reader), plain(master))
+    np.testing.assert_array_equal(reader.read(3)[22:], stack[3, :18])
+    assert (reader.read(3)[:22] == 65535).all()
+    reader.close()
+
+
+def test_frames_put_together_from_columns_are_left_to_hdf5(
+    write_nxmx: Write, write_frames: Write, stack: Frames
+):
+    write_frames("a.h5", stack[:, :, :30])
+    write_frames("b.h5", stack[:, :, 30:])
+    reader = NxmxReader(write_nxmx(columns))
+    assert codecs(reader) == [None]
     np.testing.assert_array_equal(read_all(reader), stack)
     reader.close()
 
 
+def test_part_of_the_images_of_a_file_is_left_to_hdf5(write_nxmx: Write, write_frames: Write, stack: Frames):
+    write_frames("a.h5", np.pad(stack, ((0, 0), (5, 3), (2, 1))))
+
+    def add(data: h5py.Group) -> None:
+        layout = h5py.VirtualLayout((7, 40, 56), "u2")
+        layout[:] = h5py.VirtualSource("a.h5", "entry/data/data", (7, 48, 59))[:, 5:45, 2:58]
+        data.create_virtual_dataset("data", layout)
+
+    reader = NxmxReader(write_nxmx(add))
+    np.testing.assert_array_equal(read_all(reader), stack)
+    reader.close()
+
+
+@pytest.mark.parametrize("layout", [halves, columns])
 def test_missing_part_of_a_virtual_dataset_is_an_error_not_zeros(
+    write_nxmx: Write, write_frames: Write, stack: Frames, layout: Callable[[h5py.Group], None]
+):
+    width = 56 if layout is halves else 30
+    write_frames("a.h5", stack[:, :20] if layout is halves else stack[:, :, :width])
+    reader = NxmxReader(write_nxmx(layout))
+    assert reader.frames_available() == 0
+    assert "needs b.h5, which is missing" in reader.missing()
+    with pytest.raises(ImageReadError, match=r"needs b\.h5, which is missing"):
+        reader.read(0)
+    reader.close()
+
+
+def test_missing_source_of_a_virtual_dataset_costs_only_its_frames(
     write_nxmx: Write, write_frames: Write, stack: Frames
 ):
-    write_frames("a.h5", stack[:, :20])
-    with pytest.raises(ImageReadError, match=r"needs b\.h5, which is missing"):
-        NxmxReader(write_nxmx(halves))
-
-
-def test_missing_source_of_a_virtual_dataset_is_named(write_nxmx: Write, write_frames: Write, stack: Frames):
     write_frames("a.h5", stack[:3])
-    master = write_nxmx(virtual([("a.h5", 3), ("b.h5", 4)], stack.shape, "u2"))
-    with pytest.raises(ImageReadError, match=r"master\.nxs: .*needs b\.h5, which is missing"):
-        open_reader(master)
+    reader = NxmxReader(write_nxmx(virtual([("a.h5", 3), ("b.h5", 4)], stack.shape, "u2")))
+    assert (reader.n_frames, reader.frames_available()) == (7, 3)
+    np.testing.assert_array_equal(reader.read(2), stack[2])
+    with pytest.raises(ImageReadError, match=r"master\.nxs: frame 3 .*needs b\.h5, which is missing"):
+        reader.read(3)
+    reader.close()
 
 
 def test_source_shorter_than_announced_fails_only_for_its_frames(
@@ -178,7 +256,7 @@ def test_source_shorter_than_announced_fails_only_for_its_frames(
     write_frames("b.h5", stack[3:5])
     reader = NxmxReader(write_nxmx(virtual([("a.h5", 3), ("b.h5", 4)], stack.shape, "u2")))
     np.testing.assert_array_equal(reader.read(4), stack[4])
-    with pytest.raises(ImageReadError, match="frame 5 is announced but no file holds it"):
+    with pytest.raises(ImageReadError, match=r"b\.h5: /entry/data/data holds 2 frames, more are announced"):
         reader.read(5)
     reader.close()
 
@@ -216,15 +294,17 @@ def test_chunk_stored_without_its_filter_is_read_as_it_is(write_nxmx: Write, sta
     reader.close()
 
 
-def test_frame_that_was_never_written_is_an_error(write_nxmx: Write, stack: Frames):
+@pytest.mark.parametrize("storage", ["bitshuffle/lz4", "blosc", "tiles in a chunk"])
+def test_frame_that_was_never_written_is_an_error(write_nxmx: Write, stack: Frames, storage: str):
     def add(data: h5py.Group) -> None:
-        dataset = data.create_dataset("data", (7, 40, 56), "u2", **STORAGE["bitshuffle/lz4"][0])
+        dataset = data.create_dataset("data", (7, 40, 56), "u2", **STORAGE[storage][0])
         dataset[:4] = stack[:4]
 
     reader = NxmxReader(write_nxmx(add))
     np.testing.assert_array_equal(reader.read(3), stack[3])
-    with pytest.raises(ImageReadError, match="frame 4 cannot be read"):
+    with pytest.raises(ImageReadError, match="frame 4 of /entry/data/data was never written"):
         reader.read(4)
+    assert reader.frames_available() == 4
     reader.close()
 
 
@@ -259,11 +339,13 @@ def test_truncated_file_of_the_newest_format_is_an_error_at_once(tmp_path: Path)
         open_reader(path)
 
 
-def test_truncated_data_file_is_an_error_that_names_it(write_nxmx: Write, write_frames: Write, stack: Frames):
+def test_truncated_data_file_is_named(write_nxmx: Write, write_frames: Write, stack: Frames):
     data_file = write_frames("a.h5", stack)
     data_file.write_bytes(data_file.read_bytes()[:8_000])
-    with pytest.raises(ImageReadError, match=r"a\.h5: truncated, 8000 of \d+ bytes"):
-        open_reader(write_nxmx(virtual([("a.h5", 7)], stack.shape, "u2")))
+    reader = NxmxReader(write_nxmx(virtual([("a.h5", 7)], stack.shape, "u2")))
+    assert reader.frames_available() == 0
+    assert re.search(r"a\.h5: truncated, 8000 of \d+ bytes", reader.missing())
+    reader.close()
 
 
 def test_filewriter_master_reads_its_data_files_in_order(
@@ -319,9 +401,11 @@ def test_hdf5_without_images_is_of_unknown_layout(tmp_path: Path):
     ],
 )
 def test_real_masters_without_their_data_name_the_missing_file(real_data: Path, name: str, missing: str):
-    with pytest.raises(ImageReadError, match=f"{name}: .*{missing}, which is missing") as error:
-        open_reader(real_data / "format_samples" / "raw" / name)
-    assert "\n" not in str(error.value)
+    reader = NxmxReader(real_data / "format_samples" / "raw" / name)
+    assert reader.frames_available() == 0
+    assert re.search(f"{name}: 0 of \\d+ frames are there; .*{missing}, which is missing", reader.missing())
+    assert "\n" not in reader.missing()
+    reader.close()
 
 
 GEOMETRY = Geometry(

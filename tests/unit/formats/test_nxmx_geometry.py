@@ -6,20 +6,19 @@ from typing import Any
 
 import h5py
 import numpy as np
-import nxmx
 import pytest
 from numpy.typing import NDArray
 
 from ssx_processing.errors import GeometryError, ImageReadError
 from ssx_processing.formats.frames import open_reader
-from ssx_processing.formats.hdf5_frames import group_at
+from ssx_processing.formats.hdf5_files import group_at
 from ssx_processing.formats.nxmx_frames import NxmxReader
 from ssx_processing.formats.nxmx_geometry import (
     filewriter_geometry,
     mcstas_to_laboratory,
     nxmx_geometry,
-    saturation,
 )
+from ssx_processing.formats.nxmx_pixels import saturation
 from ssx_processing.models import Geometry
 
 Write = Callable[..., Path]
@@ -87,13 +86,13 @@ def test_detector_upstream_of_the_sample_is_mirrored(write: Callable[..., NxmxRe
     assert write(distance=-200.0).geometry.panels[0].origin_mm[2] == pytest.approx(-200.0)
 
 
-def test_any_bit_of_the_mask_is_bad(write: Callable[..., NxmxReader]):
+def test_the_lower_two_bytes_of_masks_rule_pixels_out(write: Callable[..., NxmxReader]):
     mask = np.zeros((40, 56), np.uint32)
-    mask[0, 0], mask[1, 2], mask[3, 4] = 1, 1 << 31, 1 << 8
+    mask[0, 0], mask[1, 2], mask[3, 4], mask[7, 7] = 1, 1 << 31, 1 << 8, (1 << 31) + 16
     second = np.zeros((40, 56), np.uint32)
     second[5, 6] = 2
     reader = write(mask=mask, detector_fields={"pixel_mask_1": second})
-    np.testing.assert_array_equal(np.argwhere(reader.bad_pixels), [(0, 0), (1, 2), (3, 4), (5, 6)])
+    np.testing.assert_array_equal(np.argwhere(reader.bad_pixels), [(0, 0), (3, 4), (5, 6), (7, 7)])
 
 
 def test_mask_of_another_shape_is_an_error(write: Callable[..., NxmxReader]):
@@ -143,7 +142,7 @@ def test_real_nxmx_geometry_is_dxtbx_s(
     real_data: Path, name: str, centre: tuple[float, float], distance: float
 ):
     with h5py.File(real_data / "format_samples" / "raw" / name) as file:
-        geometry = nxmx_geometry(nxmx.NXmx(file).entries[0], (4362, 4148))
+        geometry = nxmx_geometry(group_at(file, "entry"), (4362, 4148))
     np.testing.assert_allclose(beam_centre(geometry), centre, atol=1e-3)
     assert geometry.panels[0].origin_mm[2] == pytest.approx(-distance)
     assert geometry.sensor_absorption_per_mm == pytest.approx(3.92, rel=0.07)
