@@ -43,6 +43,12 @@ Settings = Annotated[
 Workers = Annotated[
     int | None, typer.Option(help="Chunks processed at the same time; by default one per core.", min=1)
 ]
+Geometry = Annotated[
+    Path | None,
+    typer.Option(
+        help="CrystFEL's .geom or DIALS's .expt, in place of the images' own geometry.", metavar="FILE"
+    ),
+]
 Result = Annotated[
     str, typer.Argument(help="Id of a group in ISPyB, or the folder of a result.", metavar="GROUP|FOLDER")
 ]
@@ -111,6 +117,7 @@ def process_(
     cell: Cell = None,
     space_group: SpaceGroup = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; for files required.")] = None,
+    geometry: Geometry = None,
     set_: Settings = None,
     workers: Workers = None,
 ) -> None:
@@ -126,6 +133,7 @@ def process_(
         space_group=space_group,
         settings=parse_settings(set_),
         folder=out.absolute() if out else None,
+        geometry_file=geometry.absolute() if geometry else None,
     )
     # before Prefect takes its time to start
     if request.files:

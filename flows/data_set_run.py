@@ -16,6 +16,7 @@ from ispyb_io.records import DataCollection
 from ispyb_io.ssx_files import write_ssx_cells, write_ssx_stats
 from ssx_processing.errors import ChunkError
 from ssx_processing.formats.chunk_folder import SUMMARY, read_table, write_json
+from ssx_processing.formats.geometry_file import GeometryIdentity
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import ChunkSummary, FrameCounts, FrameRange, UnitCell
 from ssx_processing.pipeline.plan import Plan
@@ -102,7 +103,9 @@ def chunk_jobs(
 ) -> list[ChunkJob]:
     """The plan's chunks, each with all that a worker needs to know."""
     return [
-        ChunkJob(plan.paths, plan.identity, frames, settings, calibration_folder, run_folder)
+        ChunkJob(
+            plan.paths, plan.identity, frames, settings, calibration_folder, run_folder, plan.geometry_file
+        )
         for frames in plan.ranges
     ]
 
@@ -115,6 +118,7 @@ def write_plan(run: DataSetRun) -> None:
         "name": run.data_set.name,
         "data_collection_id": collection.data_collection_id if collection else None,
         "plan": asdict(run.plan),
+        "geometry": asdict(run.data_set.geometry) if run.data_set.geometry else None,
         "calibration": first.calibration_folder.name,
         "chunks": [chunk_job.key for chunk_job in run.chunk_jobs],
         "settings": first.settings.model_dump(mode="json"),
@@ -135,16 +139,21 @@ def read_run(folder: Path, collection: DataCollection | None, first_chunk: int) 
         content = json.loads(run_folder.plan.read_text())
     except (OSError, ValueError) as error:
         raise ChunkError(f"{run_folder.plan}: not readable ({error}); process the images first") from error
+    geometry = content.get("geometry")  # runs of earlier versions have none
+    if geometry is not None:
+        geometry = GeometryIdentity(Path(geometry["path"]), geometry["sha256"])
     plan = Plan(
         paths=tuple(Path(path) for path in content["plan"]["paths"]),
         frames_total=content["plan"]["frames_total"],
         ranges=tuple(FrameRange(**frames) for frames in content["plan"]["ranges"]),
         identity=content["plan"]["identity"],
         wavelength=content["plan"]["wavelength"],
+        geometry_file=geometry.path if geometry else None,
     )
     settings = ProcessingSettings.model_validate(content["settings"])
     jobs = chunk_jobs(plan, settings, run_folder.calibrations / content["calibration"], folder)
-    run = DataSetRun(DataSet(content["name"], plan.paths, folder, collection), plan, jobs, first_chunk)
+    data_set = DataSet(content["name"], plan.paths, folder, collection, geometry)
+    run = DataSetRun(data_set, plan, jobs, first_chunk)
     for place, chunk_job in enumerate(jobs):
         if (chunk_job.folder / SUMMARY).is_file():
             run.add(place, process_chunk(chunk_job))  # found, not computed

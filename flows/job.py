@@ -1,8 +1,9 @@
 """What to process: images named by a user, or a data collection group of ISPyB."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from flows.settings import SiteSettings
 from ispyb_io.records import DataCollection, DataCollectionGroup
 from ssx_processing.errors import ImageReadError, SettingsError
+from ssx_processing.formats.geometry_file import GeometryIdentity, geometry_identity, read_geometry
 from ssx_processing.models import UnitCell
 from ssx_processing.pipeline.plan import make_plan
 from ssx_processing.settings import ProcessingSettings, content_key
@@ -35,6 +37,8 @@ class ProcessRequest(BaseModel):
     """Settings that differ from the site's, e.g. {"spots": {"min_snr": 4}}."""
     folder: Path | None = None
     """Where results go; for files required, for a group by default as the site says."""
+    geometry_file: Path | None = None
+    """CrystFEL's .geom or DIALS's .expt for files that carry no geometry or a wrong one."""
 
     @property
     def title(self) -> str:
@@ -59,6 +63,13 @@ class DataSet:
     folder: Path
     collection: DataCollection | None
     """Its record in ISPyB; None for files without."""
+    geometry: GeometryIdentity | None = None
+    """Geometry file that stands in for that of the images."""
+
+    @property
+    def geometry_file(self) -> Path | None:
+        """Where that is."""
+        return self.geometry.path if self.geometry else None
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,9 @@ class Job:
             if self.group
             else [str(path) for d in self.data_sets for path in d.paths]
         )
-        return content_key({"members": members, "settings": self.settings.model_dump()})
+        content = {"members": members, "settings": self.settings.model_dump()}
+        geometry = sorted({d.geometry.sha256 for d in self.data_sets if d.geometry})
+        return content_key(content | {"geometry": geometry} if geometry else content)
 
 
 def job_of_files(request: ProcessRequest, site: SiteSettings) -> Job:
@@ -101,17 +114,19 @@ def job_of_files(request: ProcessRequest, site: SiteSettings) -> Job:
         )
     if request.folder is None:  # the validator has seen it
         raise SettingsError("give the folder for the results")
-    settings = processing_settings(site, request, request.unit_cell, request.space_group)
+    settings = processing_settings(
+        site, request, request.unit_cell, request.space_group, settings_of_geometry(request, request.files)
+    )
     folder = request.folder.resolve()
     paths = tuple(path.resolve() for path in request.files)
     name = paths[0].name if len(paths) == 1 else f"{paths[0].name} ... ({len(paths)} files)"
-    return Job(name, (DataSet(name, paths, folder, None),), settings, folder, None)
+    return Job(name, (DataSet(name, paths, folder, None, geometry_of(request)),), settings, folder, None)
 
 
 def check_files(job: Job) -> None:
     """Raise what would stop the processing before its first frame."""
     for data_set in job.data_sets:
-        make_plan(data_set.paths, job.settings)
+        make_plan(data_set.paths, job.settings, data_set.geometry_file)
 
 
 def job_of_group(request: ProcessRequest, group: DataCollectionGroup, site: SiteSettings) -> Job:
@@ -137,14 +152,19 @@ def job_of_group(request: ProcessRequest, group: DataCollectionGroup, site: Site
             f"{where}, {whose} has no {lacks} in ISPyB; enter it in the sample's crystal form, "
             f"or run: ssx process --group {group.group_id} --cell ... --space-group ..."
         )
-    settings = processing_settings(site, request, cell, space_group)
+    of_geometry = (
+        settings_of_geometry(request, files_of(group.data_collections[0])) if request.geometry_file else {}
+    )
+    settings = processing_settings(site, request, cell, space_group, of_geometry)
     folder = (request.folder or group_folder(group, site)).resolve()
+    geometry = geometry_of(request)
     data_sets = tuple(
         DataSet(
             f"data collection {collection.data_collection_id}",
             tuple(files_of(collection)),
             collection_folder(folder, collection),
             collection,
+            geometry,
         )
         for collection in group.data_collections
     )
@@ -157,13 +177,30 @@ def collection_folder(folder: Path, collection: DataCollection) -> Path:
 
 
 def processing_settings(
-    site: SiteSettings, request: ProcessRequest, unit_cell: UnitCell, space_group: str
+    site: SiteSettings,
+    request: ProcessRequest,
+    unit_cell: UnitCell,
+    space_group: str,
+    of_geometry: Mapping[str, Any] | None = None,
 ) -> ProcessingSettings:
-    """Defaults, then the site's, then the request's."""
+    """Defaults, then those of the geometry file, then the site's, then the request's."""
     sample = {"sample": {"unit_cell": unit_cell, "space_group": space_group}}
     return ProcessingSettings.model_validate(
-        merged_mappings(merged_mappings(site.processing, request.settings), sample)
+        reduce(merged_mappings, (of_geometry or {}, site.processing, request.settings, sample))
     )
+
+
+def geometry_of(request: ProcessRequest) -> GeometryIdentity | None:
+    """The geometry file that a request names, as it is now."""
+    return geometry_identity(request.geometry_file) if request.geometry_file else None
+
+
+def settings_of_geometry(request: ProcessRequest, files: Sequence[Path]) -> dict[str, Any]:
+    """Settings that the geometry file knows, for these images: counts per photon."""
+    if request.geometry_file is None:
+        return {}
+    given = read_geometry(request.geometry_file, files[0])
+    return {"spots": {"gain": given.gain}} if given.gain is not None else {}
 
 
 def merged_mappings(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from ssx_processing.settings import ProcessingSettings
 @task(name="plan", task_run_name="plan {data_set.name}", cache_policy=NO_CACHE, persist_result=False)
 def plan_task(data_set: DataSet, settings: ProcessingSettings) -> Plan:
     """Look at the files and cut their frames into chunks."""
-    return make_plan(data_set.paths, settings)
+    return make_plan(data_set.paths, settings, data_set.geometry_file)
 
 
 @task(name="calibrate", cache_policy=NO_CACHE, persist_result=False)

@@ -1,7 +1,9 @@
 """Frames of many image files as one data set."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +19,8 @@ from ssx_processing.formats.nxmx_frames import is_hdf5
 
 MAX_OPEN_FILES = 4
 """Readers that a FrameSet keeps open."""
+PULSE_TOLERANCE = 0.01
+"""By so much, relative, wavelengths may differ that a geometry file takes from the images, pulse by pulse."""
 
 
 class FrameSet:
@@ -105,8 +109,9 @@ class FrameSet:
             described.append(
                 {"path": str(file.resolve()), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
             )
-        geometry = {"geometry": geometry_identity(self.geometry_file)} if self.geometry_file else {}
-        return {"files": described, **geometry}
+        if self.geometry_file is None:
+            return {"files": described}
+        return {"files": described, "geometry": asdict(geometry_identity(self.geometry_file))}
 
     def close(self) -> None:
         """Close all files."""
@@ -179,7 +184,12 @@ class FrameSet:
 
     def _check_alike(self, reader: FrameReader, number: int) -> None:
         """Raise if a file has another geometry than the first."""
-        difference = geometry_difference(self.geometry, reader.geometry)
+        other = reader.geometry
+        if self.geometry_file and math.isclose(
+            other.wavelength, self.geometry.wavelength, rel_tol=PULSE_TOLERANCE
+        ):
+            other = replace(other, wavelength=self.geometry.wavelength)
+        difference = geometry_difference(self.geometry, other)
         if difference:
             self._readers.pop(number).close()
             raise GeometryError(

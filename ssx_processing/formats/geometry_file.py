@@ -1,5 +1,6 @@
 """Geometry files of any kind: CrystFEL's .geom and DIALS's .expt."""
 
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -29,15 +30,24 @@ def read_geometry(path: Path, data: Path | None = None) -> GeometryFile:
     return read_crystfel_geometry(path, content, data)
 
 
-def geometry_identity(path: Path) -> dict[str, str]:
-    """Path and hash of the content of a geometry file, for the keys of results.
+@dataclass(frozen=True)
+class GeometryIdentity:
+    """What stands for a geometry file in the keys of results."""
+
+    path: Path
+    sha256: str
+    """Of its content."""
+
+
+def geometry_identity(path: Path) -> GeometryIdentity:
+    """Path and hash of the content of a geometry file.
 
     Raises
     ------
     GeometryError
         It cannot be read.
     """
-    return {"path": str(path.resolve()), "sha256": sha256(_content(path)).hexdigest()}
+    return GeometryIdentity(path.resolve(), sha256(_content(path)).hexdigest())
 
 
 def _content(path: Path) -> bytes:

@@ -68,7 +68,7 @@ def calibrate(
     key = calibration_key(plan, settings)
     folder = RunFolder(run_folder).calibrations / key
     if not (folder / SUMMARY).is_file():
-        with FrameSet(plan.paths) as frames:
+        with FrameSet(plan.paths, plan.geometry_file) as frames:
             calibration = _learn(frames, key, folder, settings, progress)
         _write(calibration)
         return calibration

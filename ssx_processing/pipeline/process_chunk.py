@@ -36,6 +36,8 @@ class ChunkJob:
     settings: ProcessingSettings
     calibration_folder: Path
     run_folder: Path
+    geometry_file: Path | None = None
+    """Of the plan; its content is part of the identity."""
 
     @property
     def key(self) -> str:
@@ -77,7 +79,7 @@ def _compute(job: ChunkJob) -> None:
     processor = _processor(job.calibration_folder, job.settings.model_dump_json(), threading.get_ident())
     tables = ChunkTables()
     error: SsxError | None = None
-    with FrameSet(job.paths) as frames:
+    with FrameSet(job.paths, job.geometry_file) as frames:
         for frame in range(job.frames.start, job.frames.stop):
             path, index = frames.locate(frame)
             try:
@@ -124,6 +126,7 @@ def _summary_content(job: ChunkJob, tables: ChunkTables, cpu_seconds: float) -> 
         "calibration": job.calibration_folder.name,
         "input": job.identity,
         "files": sorted({str(path) for path in job.paths}),
+        "geometry_file": str(job.geometry_file) if job.geometry_file else None,
         "settings": job.settings.model_dump(mode="json"),
         "version": __version__,
     }

@@ -326,6 +326,6 @@ def test_a_missing_file_is_named(tmp_path: Path):
 
 def test_identity_is_that_of_the_content(geom: WriteGeom):
     before = geometry_identity(geom(BEAM, PANEL))
-    assert read_geometry(geom(BEAM, PANEL)).sha256 == before["sha256"]
+    assert read_geometry(geom(BEAM, PANEL)).sha256 == before.sha256
     assert geometry_identity(geom(BEAM, PANEL)) == before
     assert geometry_identity(geom(BEAM, PANEL, "; moved")) != before

@@ -229,6 +229,24 @@ def test_a_frame_that_lacks_a_module_costs_that_frame_only(geom: Write, tmp_path
     reader.close()
 
 
+@pytest.mark.parametrize(("energy", "alike"), [(11950.0, True), (12200.0, False)])
+def test_single_pulses_may_differ_a_little_in_wavelength(
+    geom: Write, write_frames: Write, stack: Frames, energy: float, alike: bool
+):
+    paths = [write_frames(f"{n}.h5", stack[n], "data/data", compression="gzip") for n in range(2)]
+    for path, value in zip(paths, (12000.0, energy), strict=True):
+        with h5py.File(path, "r+") as file:
+            file["energy"] = value
+    text = geom(panel("p0")).read_text().replace("wavelength = 1.1 A", "photon_energy = /energy eV")
+    geom(panel("p0")).write_text(text)
+    if alike:
+        with FrameSet(paths, paths[0].with_name("detector.geom")) as frames:
+            np.testing.assert_array_equal(frames.read(1), stack[1])
+    else:
+        with pytest.raises(GeometryError, match=r"1\.h5: wavelength 1\.016\d+ Å"):
+            FrameSet(paths, paths[0].with_name("detector.geom"))
+
+
 def test_another_geometry_file_is_another_plan(geom: Write, write_frames: Write, stack: Frames):
     path = write_frames("x.h5", stack, "data/data")
     sample = SampleSettings(unit_cell=(79, 79, 38, 90, 90, 90), space_group="P43212")
