@@ -5,19 +5,28 @@ keeps ``ssx --help`` fast.
 """
 
 import contextlib
-import logging
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from flows.cli_input import parse_cell, parse_result, parse_settings
-
-if TYPE_CHECKING:
-    from flows.settings import SiteSettings
+from flows.cli_looking import looking_app
+from flows.cli_options import (
+    DEBUG,
+    Cell,
+    Geometry,
+    Group,
+    Result,
+    Settings,
+    SpaceGroup,
+    Workers,
+    say,
+    start,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,33 +36,7 @@ app = typer.Typer(
 )
 ispyb_app = typer.Typer(no_args_is_help=True, help="ISPyB itself.")
 app.add_typer(ispyb_app, name="ispyb")
-
-Group = Annotated[int | None, typer.Option("--group", help="dataCollectionGroupId in ISPyB.")]
-Cell = Annotated[
-    str | None,
-    typer.Option("--cell", help="a,b,c,alpha,beta,gamma in Å and degrees.", metavar="A,B,C,AL,BE,GA"),
-]
-SpaceGroup = Annotated[str | None, typer.Option(help="Symbol or number, e.g. P43212 or 96.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", help="A setting that differs, e.g. spots.min_snr=4; may be repeated.", metavar="NAME=VALUE"
-    ),
-]
-Workers = Annotated[
-    int | None, typer.Option(help="Chunks processed at the same time; by default one per core.", min=1)
-]
-Geometry = Annotated[
-    Path | None,
-    typer.Option(
-        help="CrystFEL's .geom or DIALS's .expt, in place of the images' own geometry.", metavar="FILE"
-    ),
-]
-Result = Annotated[
-    str, typer.Argument(help="Id of a group in ISPyB, or the folder of a result.", metavar="GROUP|FOLDER")
-]
-
-DEBUG = "SSX_DEBUG"
+app.add_typer(looking_app)
 
 
 @app.callback()
@@ -270,20 +253,6 @@ def ui(
     os.execv(sys.executable, command)  # noqa: S606
 
 
-def start(workers: int | None) -> "SiteSettings":
-    """Settings of the site; from here on Prefect may be imported."""
-    if workers is not None:
-        os.environ["SSX_N_WORKERS"] = str(workers)
-    from flows.prefect_environment import prepare
-    from flows.settings import SiteSettings
-
-    site = SiteSettings()
-    prepare(site.data_home / "prefect", quiet=DEBUG not in os.environ)
-    for name in ("ssx_processing", "ispyb_io", "flows"):
-        logging.getLogger(name).setLevel(logging.INFO)  # Prefect leaves the root logger at WARNING
-    return site
-
-
 @contextlib.contextmanager
 def unfinished_shown() -> Iterator[None]:
     """Show what there is of a result that is not whole, before the error is."""
@@ -299,11 +268,6 @@ def unfinished_shown() -> Iterator[None]:
     except UnfinishedGroupsError as error:
         print_looks(error.looks)
         raise
-
-
-def say(text: str) -> None:
-    """Print a line as it is: paths and commands are for copying."""
-    print(text)
 
 
 def main() -> None:

@@ -1,0 +1,57 @@
+"""What commands share: their options, the settings of the site, plain lines."""
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from flows.settings import SiteSettings
+
+Group = Annotated[int | None, typer.Option("--group", help="dataCollectionGroupId in ISPyB.")]
+Cell = Annotated[
+    str | None,
+    typer.Option("--cell", help="a,b,c,alpha,beta,gamma in Å and degrees.", metavar="A,B,C,AL,BE,GA"),
+]
+SpaceGroup = Annotated[str | None, typer.Option(help="Symbol or number, e.g. P43212 or 96.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="A setting that differs, e.g. spots.min_snr=4; may be repeated.", metavar="NAME=VALUE"
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(help="Chunks processed at the same time; by default one per core.", min=1)
+]
+Geometry = Annotated[
+    Path | None,
+    typer.Option(
+        help="CrystFEL's .geom or DIALS's .expt, in place of the images' own geometry.", metavar="FILE"
+    ),
+]
+Result = Annotated[
+    str, typer.Argument(help="Id of a group in ISPyB, or the folder of a result.", metavar="GROUP|FOLDER")
+]
+
+DEBUG = "SSX_DEBUG"
+
+
+def start(workers: int | None) -> "SiteSettings":
+    """Settings of the site; from here on Prefect may be imported."""
+    if workers is not None:
+        os.environ["SSX_N_WORKERS"] = str(workers)
+    from flows.prefect_environment import prepare
+    from flows.settings import SiteSettings
+
+    site = SiteSettings()
+    prepare(site.data_home / "prefect", quiet=DEBUG not in os.environ)
+    for name in ("ssx_processing", "ispyb_io", "flows"):
+        logging.getLogger(name).setLevel(logging.INFO)  # Prefect leaves the root logger at WARNING
+    return site
+
+
+def say(text: str) -> None:
+    """Print a line as it is: paths and commands are for copying."""
+    print(text)
