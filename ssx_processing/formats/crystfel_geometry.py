@@ -29,7 +29,7 @@ from ssx_processing.formats.crystfel_masks import (
 from ssx_processing.formats.crystfel_syntax import GeomText, parse_geom
 from ssx_processing.formats.crystfel_values import Values
 from ssx_processing.formats.geometry_model import GeometryFile, Slab
-from ssx_processing.formats.hdf5_frames import open_hdf5
+from ssx_processing.formats.hdf5_files import open_hdf5
 from ssx_processing.formats.hdf5_placeholders import placeholder_values, substituted
 from ssx_processing.formats.nxmx_frames import is_hdf5
 from ssx_processing.formats.nxmx_geometry import SYNCHROTRON_POLARISATION

@@ -12,7 +12,7 @@ from ssx_processing.errors import GeometryError
 from ssx_processing.formats.crystfel_syntax import GeomText
 from ssx_processing.formats.crystfel_values import Values
 from ssx_processing.formats.geometry_model import FRAME, Slab
-from ssx_processing.formats.hdf5_frames import open_hdf5
+from ssx_processing.formats.hdf5_files import open_hdf5
 from ssx_processing.formats.hdf5_placeholders import FramePlace, frame_places, substituted
 from ssx_processing.formats.nxmx_frames import is_hdf5
 

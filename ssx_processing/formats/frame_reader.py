@@ -11,7 +11,7 @@ from ssx_processing.formats.dxtbx_frames import DxtbxReader
 from ssx_processing.formats.geometry_file import read_geometry
 from ssx_processing.formats.geometry_model import GeometryFile
 from ssx_processing.formats.nxmx_frames import NxmxReader, UnknownLayoutError, is_hdf5
-from ssx_processing.formats.plain_hdf5_frames import PlainHdf5Reader
+from ssx_processing.formats.plain_hdf5_frames import PlainHdf5Reader, is_plain
 from ssx_processing.models import Geometry
 
 
@@ -107,8 +107,8 @@ def _opened_with(path: Path, given: GeometryFile) -> FrameReader:
     """Reader of a file with the geometry of a geometry file."""
     if not is_hdf5(path):
         return DxtbxReader(path, given.geometry)
-    if len(given.layout) > 1:
-        return PlainHdf5Reader(path, given)  # NXmx has one image, which panels are parts of
+    if given.layout and is_plain(path, given.layout):
+        return PlainHdf5Reader(path, given)
     try:
         return NxmxReader(path, given.geometry)
     except UnknownLayoutError as error:

@@ -173,6 +173,38 @@ def test_the_geometry_file_overrides_that_of_nxmx(geom: Write, write_nxmx: Write
     assert_frames(reader, stack)
 
 
+@pytest.mark.parametrize(
+    ("named", "kind"), [("/entry/data/data", NxmxReader), ("/entry/others", PlainHdf5Reader)]
+)
+def test_nxmx_is_read_as_such_unless_other_pixels_are_named(
+    geom: Write, write_nxmx: Write, stack: Frames, named: str, kind: type
+):
+    master = write_nxmx(lambda data: data.create_dataset("data", data=stack))
+    with h5py.File(master, "r+") as file:
+        file["entry/others"] = stack + 1
+    reader = open_reader(master, geom(DIMS, f"data = {named}", panel("p0")))
+    assert isinstance(reader, kind)
+    assert_frames(reader, stack + (kind is PlainHdf5Reader))
+
+
+def test_frames_that_are_still_to_come_are_waited_for(
+    geom: Write, write_frames: Write, stack: Frames, tmp_path: Path
+):
+    layout = h5py.VirtualLayout(stack.shape, "u2")
+    for name, rows in (("a.h5", slice(0, 3)), ("b.h5", slice(3, 7))):
+        layout[rows] = h5py.VirtualSource(name, "run/pixels", stack[rows].shape)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_virtual_dataset("data/data", layout)
+    write_frames("a.h5", stack[:3], "run/pixels")
+    reader = opened(tmp_path / "x.h5", geom(DIMS, panel("p0")))
+    assert (reader.frames_available(), reader.n_frames) == (3, 7)
+    assert "3 of 7 frames are there" in reader.missing()
+    assert "b.h5" in reader.missing()
+    write_frames("b.h5", stack[3:], "run/pixels")
+    assert reader.frames_available() == 7
+    assert_frames(reader, stack)
+
+
 def test_a_geometry_file_of_another_detector_is_refused(geom: Write, write_nxmx: Write, stack: Frames):
     master = write_nxmx(
         lambda data: data.create_dataset("data", data=stack[:, :30]), modules=((0, 0, 30, 56),)
