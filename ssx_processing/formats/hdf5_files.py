@@ -1,6 +1,7 @@
 """Opening HDF5 files, also those that a detector still writes or that are damaged, and following links."""
 
 import ctypes
+import fcntl
 import struct
 from collections.abc import Callable
 from functools import cache
@@ -27,18 +28,16 @@ def open_hdf5(path: Path) -> h5py.File:
         HDF5 cannot open it, for instance because it is truncated.
     """
     refuse_truncated(path)
+    _refuse_locked(path)
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_file_locking(False, True)  # a lock of ours would keep the detector from writing on
     # With SWMR, HDF5 takes damaged metadata for metadata being written, and by default waits for ever.
     _set_read_attempts()(access.id, _METADATA_READ_ATTEMPTS)
     try:
         flags = h5py.h5f.ACC_RDONLY | h5py.h5f.ACC_SWMR_READ
         return h5py.File(h5py.h5f.open(str(path).encode(), flags, fapl=access))
     except OSError as error:
-        if "unable to lock file" in str(error):
-            advice = "another program is writing it; wait until it is closed"
-        else:
-            advice = "copy or collect it again"
-        raise ImageReadError(f"{path}: HDF5 cannot open it ({error}); {advice}") from error
+        raise ImageReadError(f"{path}: HDF5 cannot open it ({error}); copy or collect it again") from error
 
 
 @cache
@@ -74,6 +73,17 @@ def refuse_truncated(path: Path) -> None:
     (end,) = struct.unpack_from("<Q", head, _END_OF_FILE_AT[version])
     if size < end:
         raise ImageReadError(f"{path}: truncated, {size} of {end} bytes are there; copy or collect it again")
+
+
+def _refuse_locked(path: Path) -> None:
+    """Raise ImageReadError if a program writes the file, and not for concurrent readers."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ImageReadError(f"{path}: another program is writing it; wait until it is closed") from error
+        except OSError:
+            return  # this file system knows no locks
 
 
 def being_written(path: Path) -> bool:

@@ -128,7 +128,13 @@ def _module(detector: h5py.Group, number: int, rectangle: tuple[int, int, int, i
 def write_filewriter(tmp_path: Path) -> WriteNxmx:
     """Write ``x_master.h5`` as DECTRIS's FileWriter did, with external links to the data files."""
 
-    def write(data_files: tuple[str, ...], *, nimages: int = 0) -> Path:
+    def write(
+        data_files: tuple[str, ...],
+        *,
+        nimages: int = 0,
+        bit_depth: int | None = None,
+        specific: dict[str, Any] | None = None,
+    ) -> Path:
         master = tmp_path / "x_master.h5"
         with h5py.File(master, "w") as file:
             entry = _group(file, "entry", "NXentry")
@@ -150,6 +156,10 @@ def write_filewriter(tmp_path: Path) -> WriteNxmx:
             detector["detectorSpecific/countrate_correction_count_cutoff"] = 5000
             detector["detectorSpecific/nimages"] = nimages
             detector["detectorSpecific/ntrigger"] = 1
+            if bit_depth is not None:
+                detector["bit_depth_image"] = bit_depth
+            for name, value in (specific or {}).items():
+                detector[f"detectorSpecific/{name}"] = value
             mask = np.zeros((40, 56), np.uint32)
             mask[20:22] = 1
             detector["detectorSpecific/pixel_mask"] = mask

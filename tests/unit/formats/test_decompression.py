@@ -1,5 +1,7 @@
 """Chunks are decompressed as HDF5 does it, and damaged ones are refused without a crash."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +117,11 @@ def test_chunk_of_another_size_is_refused(tmp_path: Path):
 )
 def test_codec_is_known_from_the_filter_pipeline(filters: list, expected: Codec | None):
     assert codec_of(filters) == expected
+
+
+@pytest.mark.parametrize("codec", Codec)
+def test_damaged_chunks_touch_no_memory_but_their_own(codec: Codec):
+    script = Path(__file__).with_name("damage_chunks.py")
+    run = subprocess.run([sys.executable, script, codec, "3000"], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert 1500 < int(run.stdout) < 3000
