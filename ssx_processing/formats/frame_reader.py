@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ssx_processing.errors import GeometryError, ImageReadError
 from ssx_processing.formats.dxtbx_frames import DxtbxReader
 from ssx_processing.formats.geometry_file import read_geometry
-from ssx_processing.formats.geometry_model import GeometryFile
+from ssx_processing.formats.geometry_model import GeometryFile, replaced_panels
 from ssx_processing.formats.nxmx_frames import NxmxReader, UnknownLayoutError, is_hdf5
 from ssx_processing.formats.plain_hdf5_frames import PlainHdf5Reader, is_plain
 from ssx_processing.models import Geometry
@@ -75,6 +75,8 @@ def open_reader(path: Path, geometry_file: Path | None = None) -> FrameReader:
     if geometry_file is None:
         return _opened(path)
     given = read_geometry(geometry_file, path)
+    if not given.layout and len(given.geometry.panels) > 1 and is_hdf5(path):
+        given = _placed_as_in(path, given)
     reader = _opened_with(path, given)
     here, there = reader.bad_pixels.shape, given.geometry.image_shape
     if here != there:
@@ -118,6 +120,19 @@ def _opened_with(path: Path, given: GeometryFile) -> FrameReader:
             return DxtbxReader(path, given.geometry)
         except ImageReadError as other:
             raise type(error)(f"{error}; {_without_path(other, path)}") from error
+
+
+def _placed_as_in(path: Path, given: GeometryFile) -> GeometryFile:
+    """Put the panels of an experiment list where an NXmx file has them: dxtbx gives modules one by one."""
+    try:
+        reader = NxmxReader(path)
+    except (UnknownLayoutError, GeometryError):
+        return given
+    reader.close()
+    own = reader.geometry.panels
+    if [(p.n_fast, p.n_slow) for p in own] != [(p.n_fast, p.n_slow) for p in given.geometry.panels]:
+        return given
+    return replaced_panels(given, own, reader.geometry.image_shape)
 
 
 def check_file(path: Path) -> None:

@@ -1,13 +1,13 @@
 """What a geometry file of any kind says: the detector, its bad pixels, and where its pixels are stored."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssx_processing.models import Geometry
+from ssx_processing.models import Geometry, Panel
 
 FRAME = "%"
 """Placeholder for what differs from frame to frame, in paths and among axes."""
@@ -56,3 +56,30 @@ class GeometryFile:
     """Standard deviation of the wavelength over the wavelength."""
     mask_files: tuple[Path, ...] = ()
     """Files, other than that of the images, on which ``bad_pixels`` depends."""
+
+
+def replaced_panels(
+    given: GeometryFile, places: Sequence[Panel], image_shape: tuple[int, int]
+) -> GeometryFile:
+    """Geometry file for an image in which the panels lie elsewhere.
+
+    Parameters
+    ----------
+    places
+        Where: one panel of the same size for each panel of ``given``, in the same order.
+    image_shape
+        Rows (slow), columns (fast) of that image.
+    """
+    bad = np.ones(image_shape, bool)
+    panels: list[Panel] = []
+    for panel, place in zip(given.geometry.panels, places, strict=True):
+        panels.append(replace(panel, fast_start=place.fast_start, slow_start=place.slow_start))
+        bad[_pixels(panels[-1])] = False if given.bad_pixels is None else given.bad_pixels[_pixels(panel)]
+    geometry = replace(given.geometry, panels=tuple(panels), image_shape=image_shape)
+    return replace(given, geometry=geometry, bad_pixels=bad)
+
+
+def _pixels(panel: Panel) -> tuple[slice, slice]:
+    """Pixels of a panel in its image."""
+    rows = slice(panel.slow_start, panel.slow_start + panel.n_slow)
+    return rows, slice(panel.fast_start, panel.fast_start + panel.n_fast)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ssx_processing.errors import GeometryError
+from ssx_processing.formats.frame_reader import open_reader
 from ssx_processing.formats.geometry_file import read_geometry
 
 STILLS = "hewl_i24_4stills"
@@ -186,3 +187,32 @@ def test_a_missing_field_is_named(expt: Callable[[Any], Path]):
     del lacking["pixel_size"]
     with pytest.raises(GeometryError, match="lacks the field 'pixel_size'"):
         read_geometry(expt(experiments(lacking)))
+
+
+def test_modules_of_one_nxmx_image_keep_their_places(
+    expt: Callable[[Any], Path], write_nxmx: Callable[..., Path]
+):
+    """As dxtbx cuts them: two modules beside each other, the second lower."""
+    pixels = np.arange(2 * 40 * 56, dtype=np.uint16).reshape(2, 40, 56)
+    master = write_nxmx(
+        lambda data: data.create_dataset("data", data=pixels), modules=((0, 0, 20, 30), (10, 30, 30, 26))
+    )
+    panels = panel(image_size=[30, 20]), panel(image_size=[26, 30], origin=[3, -1, 0], mask=[[0, 0, 2, 1]])
+    reader = open_reader(master, expt(experiments(*panels)))
+    one, two = reader.geometry.panels
+    assert (one.fast_start, one.slow_start, two.fast_start, two.slow_start) == (0, 0, 30, 10)
+    assert two.origin_mm == (3.0, -1.0, -100.0)
+    expected = np.ones((40, 56), bool)
+    expected[:20, :30] = expected[10:, 30:] = False
+    expected[10, 30:32] = True
+    np.testing.assert_array_equal(reader.bad_pixels, expected)
+    np.testing.assert_array_equal(reader.read(1), pixels[1])
+    reader.close()
+
+
+def test_panels_of_another_size_than_the_modules_are_refused(
+    expt: Callable[[Any], Path], write_nxmx: Callable[..., Path]
+):
+    master = write_nxmx(lambda data: data.create_dataset("data", data=np.zeros((2, 40, 56), np.uint16)))
+    with pytest.raises(GeometryError, match=r"master\.nxs.*\(40, 56\).*\(40, 30\)"):
+        open_reader(master, expt(experiments(panel(), panel())))
