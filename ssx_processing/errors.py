@@ -3,6 +3,7 @@
 * SsxError                 catch this to catch them all
     - SettingsError        settings contradict each other or the data
     - ImageReadError       a file is missing, truncated, or of no known format
+    - DxtbxProcessError    the process that runs dxtbx is lost again and again, whatever the file
     - GeometryError        the geometry in the file cannot be used
     - ChunkError           a chunk folder is incomplete or from another version
     - MergeError           there is nothing that can be merged
@@ -21,6 +22,10 @@ class SettingsError(SsxError, ValueError):
 
 class ImageReadError(SsxError, OSError):
     """A file is missing, truncated, or of no known format."""
+
+
+class DxtbxProcessError(SsxError, RuntimeError):
+    """The process that runs dxtbx dies or hangs again and again: no file is to blame, so try again later."""
 
 
 class GeometryError(SsxError, ValueError):

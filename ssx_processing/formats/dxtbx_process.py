@@ -1,158 +1,174 @@
-"""The side process that runs dxtbx: found, started, shared by all readers, ended with us."""
+"""dxtbx in a side process: the interpreter that has it is found, the process asked, and started again."""
 
-import atexit
 import importlib.util
-import json
+import logging
 import os
-import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
-from ssx_processing.errors import ImageReadError
+from ssx_processing.errors import DxtbxProcessError, ImageReadError, SettingsError
+from ssx_processing.formats.dxtbx_child import ChildLostError, ChildRefusedError, DxtbxChild
 
 ENVIRONMENT_VARIABLE = "SSX_DXTBX_PYTHON"
 SYSTEM_PYTHON = "/usr/bin/python3"
 """Debian's python3-dials installs dxtbx for this one."""
 
-_SERVER = Path(__file__).with_name("dxtbx_server.py")
+TIMEOUT_VARIABLE = "SSX_DXTBX_TIMEOUT"
+"""Seconds for any request, in place of ``TIME_LIMITS_S``."""
+START_LIMIT_S = 120.0
+"""dxtbx is some 200 files, which a busy network file system hands out slowly."""
+TIME_LIMITS_S = {"open": 120.0, "count": 120.0, "read": 60.0}
+
+ATTEMPTS = 2
+"""How often a request is made of a process that dies or hangs over it."""
+MAX_FAILURES = 3
+"""Requests in a row that may end like this before more than these files is taken to be wrong."""
+
+Allocate = Callable[[dict[str, Any]], NDArray[np.generic] | None]
+"""From an answer to the array that is to be filled, or None if nothing is to be taken over."""
+
+logger = logging.getLogger(__name__)
 
 
 class DxtbxProcess:
-    """One side process; started by the first request, and again if it has died."""
+    """One side process; started by the first request, and again if it has died.
 
-    def __init__(self) -> None:
+    A process that dies or hangs over a request is replaced by another, of which the request is made
+    once more. If that fails too, the file is taken to be at fault, up to three times in a row.
+    """
+
+    def __init__(self, start_limit_s: float = START_LIMIT_S) -> None:
+        self._start_limit_s = start_limit_s
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: DxtbxChild | None = None
+        self._is_ready = False
+        """Whether the child waits for a request; not so if one was broken off, by an interrupt or a loss."""
         self._python: str | None = None
-        self._array_file = _anonymous_file()
+        self._failures = 0
 
     def request(
-        self, allocate: Callable[[dict[str, Any]], NDArray[np.generic] | None], **message: Any
+        self, allocate: Allocate, **message: Any
     ) -> tuple[dict[str, Any], NDArray[np.generic] | None]:
         """Send a request; return the answer and the array that came with it.
-
-        Parameters
-        ----------
-        allocate
-            From the answer to the array to fill, or None if nothing is to be taken over.
 
         Raises
         ------
         ImageReadError
-            dxtbx cannot be had, cannot read the file, or its process died over it.
+            dxtbx cannot be had, cannot read the file, or its process died or hung over it, twice.
+        DxtbxProcessError
+            The process does not start, or was lost over three requests in a row: the file is not to blame.
         """
         with self._lock:
-            answer = self._exchange(self._running(message["path"]), message)
-            if "error" in answer:
-                raise ImageReadError(f"{message['path']}: {answer['error']}")
-            array = allocate(answer)
-            if array is not None:
-                self._receive(array)
-            return answer, array
+            losses: list[ChildLostError] = []
+            while len(losses) < ATTEMPTS:
+                try:
+                    answer, array = self._made(allocate, message)
+                except ChildLostError as lost:
+                    losses.append(lost)
+                    logger.info("%s: the dxtbx process %s", message["path"], lost)
+                except ImageReadError:
+                    self._failures = 0
+                    raise
+                else:
+                    self._failures = 0
+                    return answer, array
+            raise self._failure(message, losses[-1]) from losses[-1]
 
     @property
     def pid(self) -> int | None:
         """Process number; None if it does not run."""
-        return self._process.pid if self._process and self._process.poll() is None else None
+        return self._child.pid if self._child else None
 
     def close(self) -> None:
-        """End the side process for good."""
+        """End the side process; another request starts another, of the interpreter chosen by then."""
         with self._lock:
-            process = self._process
-            self._forget()
-            self._array_file.close()
-        if process is None:
-            return
-        try:
-            process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            child, self._child, self._python = self._child, None, None
+        if child is not None:
+            child.end()
 
-    def _forget(self) -> None:
-        """Close the pipes, on which the process ends if it has not."""
-        if self._process is not None:
-            _close_pipes(self._process)
-            self._process = None
+    def leave(self) -> None:
+        """Leave the side process to the process that this one was forked from."""
+        if self._child is not None:
+            self._child.leave()
 
-    def _exchange(self, process: subprocess.Popen[bytes], message: dict[str, Any]) -> dict[str, Any]:
-        """One line there, one line back."""
-        assert process.stdin is not None  # noqa: S101 - a pipe
-        assert process.stdout is not None  # noqa: S101 - a pipe
-        try:
-            process.stdin.write(json.dumps(message).encode() + b"\n")
-            process.stdin.flush()
-            line = process.stdout.readline()
-        except BrokenPipeError:
-            line = b""
-        if not line:
-            status = process.wait()
-            self._forget()
-            raise ImageReadError(
-                f"{message['path']}: the dxtbx process died while reading it (exit status {status}); "
-                "the file may be damaged"
-            )
-        return json.loads(line)
+    def _made(
+        self, allocate: Allocate, message: dict[str, Any]
+    ) -> tuple[dict[str, Any], NDArray[np.generic] | None]:
+        """Make one attempt."""
+        child = self._running(message["path"])
+        self._is_ready = False
+        answer = child.ask(message, _time_limit(message["op"]))
+        self._is_ready = True
+        if "error" in answer:
+            raise ImageReadError(f"{message['path']}: {answer['error']}")
+        array = allocate(answer)
+        if array is not None:
+            child.fill(array)
+        return answer, array
 
-    def _receive(self, array: NDArray[np.generic]) -> None:
-        """Fill ``array`` from the start of the shared file."""
-        left = array.reshape(-1).view(np.uint8)
-        position = 0
-        while position < len(left):
-            n_bytes = os.preadv(self._array_file.fileno(), [left[position:].data], position)
-            if n_bytes == 0:
-                raise ImageReadError(f"the dxtbx process handed over {position} of {len(left)} bytes")
-            position += n_bytes
+    def _failure(self, message: dict[str, Any], reason: ChildLostError) -> ImageReadError | DxtbxProcessError:
+        """Error for a request over which the process was lost too often."""
+        self._failures += 1
+        what = f"reading frame {message['index']}" if message["op"] == "read" else "opening the file"
+        said = f"{message['path']}: the dxtbx process {reason} while {what}, {ATTEMPTS} times"
+        if self._failures < MAX_FAILURES:
+            return ImageReadError(f"{said}; the file may be damaged")
+        self._failures = 0  # a chunk that is tried again has as many chances
+        return DxtbxProcessError(
+            f"{said}, as over {MAX_FAILURES - 1} requests before; "
+            "look at the file system, the memory and the installation of DIALS, then try again"
+        )
 
-    def _running(self, path: str) -> subprocess.Popen[bytes]:
+    def _running(self, path: str) -> DxtbxChild:
         """Side process, started if it does not run."""
-        if self._process is not None and self._process.poll() is None:
-            return self._process
-        self._forget()
+        if self._child is not None:
+            if self._is_ready and self._child.pid is not None:
+                return self._child
+            self._child.kill()
+            self._child = None
         refusals = []
         for python in [self._python] if self._python else _candidates():
             try:
-                process, hello = self._start(python)
-            except OSError as error:
-                refusals.append(f"{python}: {error.strerror}")
+                child = self._started(python)
+            except ChildRefusedError as refused:
+                refusals.append(f"{python}: {refused}")
                 continue
-            if "error" not in hello:
-                self._process, self._python = process, python
-                return process
-            refusals.append(f"{python}: {hello['error']}")
-            _close_pipes(process)
-            process.wait()
+            self._child, self._python, self._is_ready = child, python, True
+            return child
         raise ImageReadError(
             f"{path}: not NXmx, so it needs dxtbx, which was not found ({'; '.join(refusals)}); install "
             f"Debian's python3-dials or set {ENVIRONMENT_VARIABLE} to the python of a DIALS installation"
         )
 
-    def _start(self, python: str) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
-        """Start the server script under ``python``; its first line says whether it has dxtbx."""
-        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
-        # Debian has no HDF5 filters for its h5py; ours load into any HDF5
-        environment.setdefault("HDF5_PLUGIN_PATH", hdf5plugin.PLUGIN_PATH)
-        process = subprocess.Popen(  # noqa: S603 - the site chose this interpreter
-            [python, str(_SERVER), str(self._array_file.fileno())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            pass_fds=[self._array_file.fileno()],
-            env=environment,
-        )
-        assert process.stdout is not None  # noqa: S101 - it is a pipe
-        line = process.stdout.readline()
-        return process, json.loads(line) if line else {"error": "ends at once"}
+    def _started(self, python: str) -> DxtbxChild:
+        """Side process that runs ``python``."""
+        losses: list[ChildLostError] = []
+        while len(losses) < ATTEMPTS:
+            try:
+                return DxtbxChild(python, self._start_limit_s)
+            except ChildLostError as lost:
+                losses.append(lost)
+                logger.info("%s: %s when importing dxtbx", python, lost)
+        raise DxtbxProcessError(
+            f"{python}: {losses[-1]} when importing dxtbx, {ATTEMPTS} times; look at the file system, "
+            "the memory and the installation of DIALS, then try again"
+        ) from losses[-1]
+
+
+def _time_limit(operation: str) -> float:
+    """Seconds that a request may take."""
+    chosen = os.environ.get(TIMEOUT_VARIABLE)
+    if not chosen:
+        return TIME_LIMITS_S[operation]
+    try:
+        return float(chosen)
+    except ValueError:
+        raise SettingsError(f"{TIMEOUT_VARIABLE} is {chosen!r}, expected a number of seconds") from None
 
 
 def _candidates() -> list[str]:
@@ -162,41 +178,3 @@ def _candidates() -> list[str]:
         return [chosen]
     own = [sys.executable] if importlib.util.find_spec("dxtbx") else []
     return [*own, SYSTEM_PYTHON]
-
-
-def _anonymous_file() -> Any:
-    """Return a file without a name, in memory where the system can: nothing is left behind."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("ssx-dxtbx"), "w+b")
-    return tempfile.TemporaryFile()
-
-
-def _close_pipes(process: subprocess.Popen[bytes]) -> None:
-    """Close both pipes, also those of a process that died over an unread request."""
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with suppress(BrokenPipeError):
-                pipe.close()
-
-
-@cache
-def shared_process() -> DxtbxProcess:
-    """Return the side process of this process, which serves all its readers."""
-    process = DxtbxProcess()
-    atexit.register(process.close)
-    return process
-
-
-_inherited: list[DxtbxProcess] = []
-
-
-def _forget_inherited() -> None:
-    """Leave the parent's side process to the parent: a forked worker starts its own."""
-    if shared_process.cache_info().currsize:
-        process = shared_process()
-        shared_process.cache_clear()
-        atexit.unregister(process.close)
-        _inherited.append(process)  # kept, so that its Popen is not finalised here
-
-
-os.register_at_fork(after_in_child=_forget_inherited)
