@@ -94,8 +94,13 @@ def read_crystfel_geometry(path: Path, content: bytes, data: Path | None) -> Geo
         groups=geom.groups,
         collections=geom.collections,
         bandwidth=beam.number("bandwidth") if "bandwidth" in beam else None,
-        mask_files=mask_files(placed),
     )
+
+
+def crystfel_mask_files(path: Path, content: bytes) -> tuple[Path, ...]:
+    """Files of masks that a CrystFEL geometry file names, as far as they are there."""
+    geom = _parsed(path, content)
+    return mask_files(Values(geom, name, fields) for name, fields in geom.panels.items())
 
 
 @lru_cache(maxsize=4)

@@ -114,12 +114,12 @@ def _within(panel: PlacedPanel, limits: Sequence[float]) -> NDArray[np.bool_]:
     return inside
 
 
-def mask_files(placed: Iterable[PlacedPanel]) -> tuple[Path, ...]:
-    """Files of masks that are not in the file of images."""
+def mask_files(panels: Iterable[Values]) -> tuple[Path, ...]:
+    """Files of masks that are not in the file of images, as far as they are there."""
     found = {
-        _mask_path(panel.values, name): None
-        for panel in placed
-        for name in panel.values.fields
+        _mask_path(values, name): None
+        for values in panels
+        for name in values.fields
         if name.startswith("mask") and name.endswith("_file")
     }
     return tuple(path for path in found if path.is_file())

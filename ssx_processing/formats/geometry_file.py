@@ -5,7 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from ssx_processing.errors import GeometryError
-from ssx_processing.formats.crystfel_geometry import read_crystfel_geometry
+from ssx_processing.formats.crystfel_geometry import crystfel_mask_files, read_crystfel_geometry
 from ssx_processing.formats.dials_geometry import read_dials_geometry
 from ssx_processing.formats.geometry_model import GeometryFile
 
@@ -25,7 +25,7 @@ def read_geometry(path: Path, data: Path | None = None) -> GeometryFile:
         The file is missing, of no known kind, or cannot be used; the message names line or field.
     """
     content = _content(path)
-    if content.lstrip()[:1] in (b"{", b"["):
+    if _is_json(content):
         return read_dials_geometry(path, content)
     return read_crystfel_geometry(path, content, data)
 
@@ -36,18 +36,27 @@ class GeometryIdentity:
 
     path: Path
     sha256: str
-    """Of its content."""
+    """Of its content, and of that of the masks it names."""
 
 
 def geometry_identity(path: Path) -> GeometryIdentity:
-    """Path and hash of the content of a geometry file.
+    """Path of a geometry file, and hash of its content and of the masks that it names.
 
     Raises
     ------
     GeometryError
         It cannot be read.
     """
-    return GeometryIdentity(path.resolve(), sha256(_content(path)).hexdigest())
+    content = _content(path)
+    digest = sha256(content)
+    for mask in () if _is_json(content) else crystfel_mask_files(path, content):
+        digest.update(_content(mask))
+    return GeometryIdentity(path.resolve(), digest.hexdigest())
+
+
+def _is_json(content: bytes) -> bool:
+    """Whether it can be an experiment list: CrystFEL's lines never begin so."""
+    return content.lstrip()[:1] in (b"{", b"[")
 
 
 def _content(path: Path) -> bytes:

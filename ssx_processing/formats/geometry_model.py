@@ -54,8 +54,6 @@ class GeometryFile:
     """Names of groups that make up the detector together, by name of the collection."""
     bandwidth: float | None = None
     """Standard deviation of the wavelength over the wavelength."""
-    mask_files: tuple[Path, ...] = ()
-    """Files, other than that of the images, on which ``bad_pixels`` depends."""
 
 
 def replaced_panels(

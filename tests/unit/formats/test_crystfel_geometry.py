@@ -217,7 +217,10 @@ def test_masks_are_read_from_files_of_their_own(geom: WriteGeom, images: Callabl
     text = "mask3_data = /m\nmask3_file = mask.h5\nmask3_badbits = 0xff"
     given = read_geometry(geom(BEAM, text, PANEL), images())
     np.testing.assert_array_equal(given.bad_pixels, np.eye(20, 40, dtype=bool))
-    assert given.mask_files == (tmp_path / "mask.h5",)
+    before = geometry_identity(given.path)
+    with h5py.File(tmp_path / "mask.h5", "r+") as file:
+        file["more"] = 1
+    assert geometry_identity(given.path) != before
 
 
 def test_a_mask_of_every_frame_is_looked_at_first_in_the_middle_and_last(

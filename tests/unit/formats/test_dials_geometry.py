@@ -216,3 +216,16 @@ def test_panels_of_another_size_than_the_modules_are_refused(
     master = write_nxmx(lambda data: data.create_dataset("data", data=np.zeros((2, 40, 56), np.uint16)))
     with pytest.raises(GeometryError, match=r"master\.nxs.*\(40, 56\).*\(40, 30\)"):
         open_reader(master, expt(experiments(panel(), panel())))
+
+
+def test_images_that_dxtbx_reads_take_the_geometry_given(dxtbx_python: str, real_data: Path, tmp_path: Path):
+    image = real_data / "thaumatin_grid_dls_19stills" / "raw" / "thau_3_2_0001.cbf.bz2"
+    own = open_reader(image)
+    given = open_reader(image, real_data / STILLS / "raw" / "i24_lyso_still-imported.json")
+    assert own.geometry.panels[0].origin_mm != given.geometry.panels[0].origin_mm
+    assert given.geometry.panels[0].origin_mm == (-216.98, 224.83, -289.3)
+    assert given.saturation == min(own.saturation, 54896)
+    assert not (own.bad_pixels & ~given.bad_pixels).any()
+    np.testing.assert_array_equal(given.read(0).copy(), own.read(0))
+    given.close()
+    own.close()
