@@ -48,6 +48,34 @@ def view(
     say(str(target))
 
 
+@looking_app.command()
+def tune(
+    files: Images,
+    frames: Annotated[int, typer.Option(help="Frames to look at, spread evenly.", min=10)] = 200,
+    out: Annotated[
+        Path | None, typer.Option(help="The .html page with the plots; by default a page here.")
+    ] = None,
+    geometry: Geometry = None,
+    set_: Settings = None,
+) -> None:
+    """Try a grid of thresholds on some frames and recommend one, with the cut for hits."""
+    target = out or Path(f"{files[0].name.split('.')[0]}_tuning.html")
+    if target.suffix != ".html":
+        raise SettingsError(f"--out {target}: name a .html page")
+    settings = spot_settings(set_, files, geometry)
+    from flows.console_looking import frames_progress, print_tuning
+    from ssx_processing.formats.frames import FrameSet
+    from ssx_processing.pipeline.recommendation import recommend
+    from ssx_processing.pipeline.tuning import scan_thresholds
+    from ssx_processing.pipeline.tuning_page import write_tuning_page
+
+    with FrameSet(files, geometry) as opened, frames_progress("finding spots") as progress:
+        scan = scan_thresholds(opened, settings, frames, progress)
+    recommendation = recommend(scan)
+    print_tuning(recommendation)
+    say(str(write_tuning_page(target, files, scan, recommendation)))
+
+
 def spot_settings(texts: list[str] | None, files: list[Path], geometry_file: Path | None) -> "SpotSettings":
     """Settings of the spots: defaults, those of the geometry file, the site's, those of the command line.
 

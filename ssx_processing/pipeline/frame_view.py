@@ -126,14 +126,14 @@ def look_at_frame(frames: FrameSet, frame: int, settings: SpotSettings) -> Frame
         geometry=frames.geometry,
         settings=settings,
         spots=spots,
-        d=_resolution(spots, frames.geometry),
+        d=resolution_of_spots(spots, frames.geometry),
         is_hit=hits.is_hit(spots),
         rings=_ring_profile(hits, frames.geometry),
         q_range=(float(used.min()), float(used.max())) if used.size else (0.0, 0.0),
     )
 
 
-def _resolution(spots: SpotList, geometry: Geometry) -> NDArray[np.float64]:
+def resolution_of_spots(spots: SpotList, geometry: Geometry) -> NDArray[np.float64]:
     """(n,) resolution of spots in Å."""
     q = geo.pixel_to_q(
         spots.x_px, spots.y_px, spots.panel,
