@@ -37,6 +37,9 @@ from ssx_processing.models import Geometry, Panel
 
 DEFAULT_DATASET = "/data/data"
 """CrystFEL's, where the file names none."""
+MOST_PIXELS = 100_000
+"""Along one axis of a slab."""
+FARTHEST_MM = 1e5
 LENGTHS_MM = {"m": 1e3, "mm": 1.0}
 
 
@@ -165,8 +168,9 @@ def _slab_shape(
     for values in members:
         for axis, name in enumerate(("ss", "fs")):
             first, last = values.integer(f"min_{name}"), values.integer(f"max_{name}")
-            if not 0 <= first <= last:
-                raise values.error(f"max_{name}", f"min_{name} is {first}, expected 0 <= min <= max")
+            if not 0 <= first <= last < MOST_PIXELS:
+                problem = f"min_{name} is {first}, expected 0 <= min <= max < {MOST_PIXELS}"
+                raise values.error(f"max_{name}", problem)
             needed[axis] = max(needed[axis], last + 1)
     places = placeholder_values(file, dataset) if file is not None else []
     stored = file[substituted(dataset, places[0])].shape if file is not None and places else ()  # pyright: ignore[reportAttributeAccessIssue]
@@ -211,8 +215,8 @@ def _panel(placed: PlacedPanel, position_mm: tuple[float, float, float]) -> Pane
     """Panel in the laboratory frame."""
     values = placed.values
     resolution = values.number("res")
-    if resolution <= 0:
-        raise values.error("res", "expected pixels per metre, more than 0")
+    if not 100 <= resolution <= 1e6:
+        raise values.error("res", "expected pixels per metre, 100 to 1000000")
     pixel_mm = 1e3 / resolution
     fast_step, slow_step = values.vector("fs"), values.vector("ss")
     lengths = float(np.linalg.norm(fast_step)), float(np.linalg.norm(slow_step))
@@ -221,6 +225,11 @@ def _panel(placed: PlacedPanel, position_mm: tuple[float, float, float]) -> Pane
     corner = np.array([values.number("corner_x") * pixel_mm, values.number("corner_y") * pixel_mm, 0.0])
     corner += position_mm
     corner[2] += values.number("coffset", 0.0) * 1e3
+    if np.abs(corner).max() > FARTHEST_MM:
+        raise GeometryError(
+            f"{values.geom.path}: panel {values.owner} is at {corner.tolist()} mm, expected less than "
+            f"{FARTHEST_MM:g} mm; check corner_x, corner_y and clen"
+        )
     if corner[2] <= 0:
         raise GeometryError(
             f"{values.geom.path}: panel {values.owner} is {corner[2]:g} mm downstream of the sample "

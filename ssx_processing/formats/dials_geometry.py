@@ -19,6 +19,7 @@ from ssx_processing.models import Geometry, Panel
 
 Json = dict[str, Any]
 
+LONGEST_MM = 1e5
 _LOOKUPS = {
     "mask": "masks of DIALS cannot be read without it",
     "gain": "maps of gain are not supported",
@@ -50,7 +51,7 @@ def read_dials_geometry(path: Path, content: bytes) -> GeometryFile:
         raise GeometryError(f"{path}: {error}") from error
     except KeyError as error:
         raise GeometryError(f"{path}: lacks the field {error}") from error
-    except (IndexError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise GeometryError(f"{path}: a field is not as DIALS writes it ({error})") from error
 
 
@@ -98,7 +99,7 @@ def _geometry(beam: Json, detector: Json) -> Geometry:
     wavelength = float(beam["wavelength"])
     if not 0.01 < wavelength < 100:
         raise GeometryError(f"its wavelength is {wavelength} Å, expected 0.01 to 100 Å")
-    direction = 0.0 - np.asarray(beam["direction"], float)
+    direction = 0.0 - _vector(beam, "direction")
     fraction, normal = beam.get("polarization_fraction", 0.999), beam.get("polarization_normal", (0, 1, 0))
     thickness, absorption = _sensor(detector["panels"])
     return Geometry(
@@ -161,14 +162,23 @@ def _panel_frames(detector: Json) -> list[NDArray[np.float64]]:
 
 def _below(above: NDArray[np.float64], described: Json) -> NDArray[np.float64]:
     """Laboratory frame of what is described relative to the frame ``above``."""
-    fast, slow, origin = (np.asarray(described[name], float) for name in ("fast_axis", "slow_axis", "origin"))
+    fast, slow, origin = (_vector(described, name) for name in ("fast_axis", "slow_axis", "origin"))
     normal = np.cross(fast, slow)
-    if np.linalg.norm(normal) < 0.5 or not np.isfinite(origin).all():
+    if np.linalg.norm(normal) < 0.5:
         raise GeometryError(f"{described.get('name') or 'a group'}: its axes span no plane")
     own = np.column_stack([fast / np.linalg.norm(fast), slow / np.linalg.norm(slow), normal, origin])
     frame = above[:, :3] @ own
     frame[:, 3] += above[:, 3]
     return frame
+
+
+def _vector(described: Json, name: str) -> NDArray[np.float64]:
+    """Three numbers, for positions in mm; directions are of length 1."""
+    vector = np.asarray(described[name], float)
+    limit = LONGEST_MM if name == "origin" else 1.01
+    if vector.shape != (3,) or not np.abs(vector).max() <= limit or (name != "origin" and not vector.any()):
+        raise GeometryError(f"{name} = {described[name]}, expected a vector of mm or, for axes, of length 1")
+    return vector
 
 
 def _groups(detector: Json) -> dict[str, tuple[str, ...]]:

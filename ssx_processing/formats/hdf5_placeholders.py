@@ -46,6 +46,8 @@ def placeholder_values(file: h5py.File, path: str) -> list[tuple[str, ...]]:
 
 def _values(group: h5py.Group, parts: list[str]) -> list[tuple[str, ...]]:
     """Values below one group."""
+    if not parts:
+        return []
     fixed = next((i for i, part in enumerate(parts) if FRAME in part), len(parts))
     if fixed:
         below = group.get("/".join(parts[:fixed]))
