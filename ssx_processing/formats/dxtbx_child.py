@@ -148,6 +148,7 @@ class DxtbxChild:
         environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
         # Debian has no HDF5 filters for its h5py; ours load into any HDF5
         environment.setdefault("HDF5_PLUGIN_PATH", hdf5plugin.PLUGIN_PATH)
+        environment.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")  # we only read, also what is being written
         return subprocess.Popen(  # noqa: S603 - the site chose this interpreter
             [python, str(_SERVER), str(self._file.fileno())],
             bufsize=0,

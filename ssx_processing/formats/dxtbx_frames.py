@@ -33,8 +33,9 @@ class DxtbxReader:
             dxtbx cannot be kept running, whatever the file.
         """
         self.path = path
+        self._file = {"path": str(path.absolute()), "needs_models": geometry is None}
         self._status = _status(path)
-        answer, mask = shared_connection().request(_room_for_mask, op="open", path=str(path.absolute()))
+        answer, mask = shared_connection().request(_room_for_mask, op="open", **self._file)
         if mask is None:
             raise ImageReadError(f"{path}: holds no frames")
         self.bad_pixels: NDArray[np.bool_] = mask.view(np.bool_)
@@ -61,8 +62,7 @@ class DxtbxReader:
         """
         if not 0 <= index < self.n_frames:
             raise ImageReadError(f"{self.path}: no frame {index}, expected 0 to {self.n_frames - 1}")
-        path = str(self.path.absolute())
-        shared_connection().request(self._room_for_frame, op="read", path=path, index=index)
+        shared_connection().request(self._room_for_frame, op="read", index=index, **self._file)
         return self._pixels
 
     def frames_available(self) -> int:
@@ -75,9 +75,7 @@ class DxtbxReader:
             status = _status(self.path)
             if status == self._status:
                 return ""
-            answer, _ = shared_connection().request(
-                lambda _: None, op="count", path=str(self.path.absolute())
-            )
+            answer, _ = shared_connection().request(lambda _: None, op="count", **self._file)
         except ImageReadError as error:
             return str(error)
         if answer["n_frames"] < self.n_frames:

@@ -29,8 +29,9 @@ class FormatClassError(NotReadableError):
 class Images:
     """Frames of one file: dxtbx's image set, with the last frame and the mask."""
 
-    def __init__(self, path):
+    def __init__(self, path, needs_models=True):
         self.cached = (-1, [])
+        self.needs_models = needs_models
         source = Path(path)
         if source.suffix in _OPENERS:
             self._open_copy(source, source.stem, _OPENERS[source.suffix])
@@ -46,7 +47,7 @@ class Images:
         """Open, read the first frame, the models and the mask."""
         check_complete(path)
         forget_contents()
-        self.image_set = open_image_set(path)
+        self.image_set = open_image_set(path, self.needs_models)
         self.n_frames = len(self.image_set)
         self.detector = self.beam = None
         self.geometry_error = "dxtbx finds no detector or no beam in it"
@@ -84,7 +85,9 @@ class Images:
                 raw = self.image_set.get_raw_data(index)
             except Exception as error:  # dxtbx and its formats raise anything
                 name = self.image_set.get_format_class().__name__
-                raise FormatClassError(f"{name} cannot read frame {index}: {in_one_line(error)}") from error
+                raise FormatClassError(
+                    f"{name} cannot read frame {index}: {in_one_line(error)}{advice(name)}"
+                ) from error
             raw = raw if isinstance(raw, tuple) else (raw,)
             self.cached = (index, [panel.as_numpy_array() for panel in raw])
         return self.cached[1]
@@ -123,6 +126,13 @@ def in_one_line(error):
     return f"{lines[0]} ({type(error).__name__} in dxtbx)"
 
 
+def advice(name):
+    """What to do about a file that a format class of this name fails over."""
+    if not name.startswith("FormatHDF5"):
+        return ""
+    return "; a CrystFEL geometry (--geometry FILE.geom) can say where its pixels are"
+
+
 def forget_contents():
     """Let dxtbx forget the content of the last file: a file of the same name may have another by now."""
     from dxtbx.format.Format import Format  # pyright: ignore[reportMissingImports]
@@ -131,8 +141,8 @@ def forget_contents():
         Format.get_cache_controller().check("", io.BytesIO)
 
 
-def open_image_set(path):
-    """Open an image file with the format class that knows it."""
+def open_image_set(path, needs_models):
+    """Open an image file with the format class that knows it; beam and detector may fail if not needed."""
     from dxtbx.format.Registry import get_format_class_for_file  # pyright: ignore[reportMissingImports]
 
     format_class = get_format_class_for_file(path)
@@ -140,13 +150,37 @@ def open_image_set(path):
         raise NotReadableError("no format known to dxtbx")
     name = format_class.__name__
     if name == "FormatHDF5":  # the base of the classes for HDF5 files, none of which knew it
-        raise NotReadableError("no format known to dxtbx (it only sees that it is HDF5)")
+        raise NotReadableError(f"no format known to dxtbx (it only sees that it is HDF5){advice(name)}")
     try:
         return format_class.get_imageset([path], as_imageset=True)
     except Exception as error:  # dxtbx and its formats raise anything
         if isinstance(error, TypeError) and "abstract" in str(error):
             raise NotReadableError(f"no format known to dxtbx (it only sees {name})") from error
-        raise FormatClassError(f"{name} cannot read it: {in_one_line(error)}") from error
+        reason = in_one_line(error)
+    if not needs_models:
+        try:
+            return with_optional_models(format_class).get_imageset([path], as_imageset=True)
+        except Exception as error:  # as above
+            reason = in_one_line(error)
+    raise FormatClassError(f"{name} cannot read it: {reason}{advice(name)}")
+
+
+def with_optional_models(format_class):
+    """Return the same format class, with no model where it fails to make one."""
+
+    def optional(name):
+        def model(self, *arguments):
+            try:
+                return getattr(format_class, name)(self, *arguments)
+            except Exception:  # dxtbx and its formats raise anything
+                return None
+
+        return model
+
+    name = format_class.__name__
+    models = {model: optional(model) for model in ("_beam", "_detector", "_goniometer", "_scan")}
+    globals()[name] = type(name, (format_class,), models)  # dxtbx pickles it, so it must be found
+    return globals()[name]
 
 
 def image_shape(panels):

@@ -10,6 +10,8 @@ parent has died.
   (null, with ``geometry_error``, where dxtbx finds none), and leaves the mask (uint8, 1 = bad).
 * ``{"op": "count", "path": P}`` looks at the file again and answers n_frames.
 * ``{"op": "read", "path": P, "index": I}`` leaves the pixels of a frame and answers shape and dtype.
+
+``"needs_models": false`` in any of them: the file need not have a beam and a detector.
 """
 
 import json
@@ -51,24 +53,28 @@ class Server:
         self.room = room
         self.images = OrderedDict()
 
-    def opened(self, path):
+    def opened(self, path, needs_models):
         """Images of ``path``, opened if they are not."""
-        if path not in self.images:
-            self.images[path] = Images(path)
+        key = (path, needs_models)
+        if key not in self.images:
+            self.images[key] = Images(path, needs_models)
             while len(self.images) > MAX_OPEN:
                 self.images.popitem(last=False)
-        self.images.move_to_end(path)
-        return self.images[path]
+        self.images.move_to_end(key)
+        return self.images[key]
 
-    def count(self, path):
+    def opened_again(self, path, needs_models):
+        """Images of ``path`` as it is now."""
+        self.images.pop((path, needs_models), None)
+        return self.opened(path, needs_models)
+
+    def count(self, path, needs_models=True):
         """Look at a file again and say how many frames it has."""
-        self.images.pop(path, None)
-        return {"n_frames": self.opened(path).n_frames}
+        return {"n_frames": self.opened_again(path, needs_models).n_frames}
 
-    def open(self, path):
+    def open(self, path, needs_models=True):
         """Describe a file."""
-        self.images.pop(path, None)  # it may have changed since it was read last
-        images = self.opened(path)
+        images = self.opened_again(path, needs_models)
         if images.n_frames == 0:
             return {"n_frames": 0}
         panels = images.panels(0)
@@ -85,9 +91,9 @@ class Server:
             "geometry_error": images.geometry_error,
         }
 
-    def read(self, path, index):
+    def read(self, path, index, needs_models=True):
         """Hand over the pixels of a frame."""
-        panels = self.opened(path).panels(index)
+        panels = self.opened(path, needs_models).panels(index)
         shape, dtype = image_shape(panels), pixel_type(panels)
         stack(panels, self.room(shape, dtype), 0)
         return {"shape": shape, "dtype": dtype}
