@@ -22,7 +22,7 @@ from pydantic import (
 
 from ssx_processing.models import UnitCell
 
-ALGORITHM_VERSION = "2"
+ALGORITHM_VERSION = "3"
 """Part of every result's key; raised whenever the same input would give other numbers."""
 
 
@@ -83,14 +83,16 @@ class SpotSettings(Settings):
 
     min_snr: PositiveFloat = 5.0
     """A pixel is strong so many sigmas above its ring's mean; a spot's peakfinder8 ratio is at least this."""
-    min_significance: PositiveFloat = 4.0
-    """Least signal-to-noise ratio of a spot, counting statistics and background error included."""
+    edge_snr: PositiveFloat = 3.0
+    """Pixels connected to a strong one belong to its spot down to so many sigmas above their ring's mean."""
+    min_significance: PositiveFloat = 6.0
+    """Sigmas by which a spot exceeds chance (Li & Ma), the error of its background included."""
     min_pixels: PositiveInt = 2
     """Fewest pixels of a spot."""
     max_pixels: PositiveInt = 200
     """Most pixels of a spot."""
     min_counts: float = 2.0
-    """A strong pixel has at least this many counts above its ring's mean."""
+    """A strong pixel has at least this many photons above its ring's mean."""
     background_radius_px: PositiveInt = 3
     """peakfinder8's local_bg_radius: local background from a box of twice this half width."""
     min_spots_for_hit: PositiveInt = 15

@@ -41,6 +41,7 @@ def ring_table(
     q_map: NDArray[np.float32],
     bad_pixels: NDArray[np.bool_],
     azimuth_class: NDArray[np.uint8] | None = None,
+    edges: NDArray[np.bool_] | None = None,
     *,
     pixels_per_ring: int = 192,
 ) -> RingTable:
@@ -54,11 +55,13 @@ def ring_table(
         True where a pixel is never to be used.
     azimuth_class : (slow, fast) array, optional
         Splits each ring: a polarised beam makes the background of outer rings depend on azimuth.
+    edges : (slow, fast) array, optional
+        From `edge_pixels`; they have rings of their own, for they are often larger and count more.
     pixels_per_ring
         Size of the sample that gives a ring's statistics.
     """
     usable = ~bad_pixels & np.isfinite(q_map)
-    ring, centre_order = _ring_of_pixel(q_map, usable, azimuth_class)
+    ring, centre_order = _ring_of_pixel(q_map, usable, azimuth_class, edges)
     n_rings = int(centre_order.size)
     flat = np.full(q_map.size, n_rings, np.uint16)
     flat[usable.ravel()] = ring
@@ -66,8 +69,28 @@ def ring_table(
     return RingTable(flat, n_rings, centre_order, sample, start, *_spans_of_blocks(flat, n_rings))
 
 
+def edge_pixels(bad_pixels: NDArray[np.bool_], rectangles: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(slow, fast) array: true along the straight borders of panels, and of gaps in the mask.
+
+    A single dead pixel has no such border: three bad pixels in a line make one.
+    """
+    edges = np.zeros(bad_pixels.shape, bool)
+    for fast0, slow0, n_fast, n_slow in rectangles:
+        here = np.s_[slow0 : slow0 + n_slow, fast0 : fast0 + n_fast]
+        bad = np.pad(bad_pixels[here], 1, constant_values=True)
+        along_fast = bad & np.roll(bad, 1, axis=1) & np.roll(bad, -1, axis=1)
+        along_slow = bad & np.roll(bad, 1, axis=0) & np.roll(bad, -1, axis=0)
+        beside = np.roll(along_fast, 1, axis=0) | np.roll(along_fast, -1, axis=0)
+        beside |= np.roll(along_slow, 1, axis=1) | np.roll(along_slow, -1, axis=1)
+        edges[here] = (beside & ~bad)[1:-1, 1:-1]
+    return edges
+
+
 def _ring_of_pixel(
-    q_map: NDArray[np.float32], usable: NDArray[np.bool_], azimuth_class: NDArray[np.uint8] | None
+    q_map: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    azimuth_class: NDArray[np.uint8] | None,
+    edges: NDArray[np.bool_] | None,
 ) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
     """Ring of each usable pixel and the mean |q| of each ring; small rings joined to the next."""
     q = q_map[usable].astype(np.float64)
@@ -81,6 +104,8 @@ def _ring_of_pixel(
     if azimuth_class is not None:
         n_classes = int(azimuth_class.max()) + 1
         label = label * n_classes + azimuth_class[usable]
+    if edges is not None:
+        label[edges[usable]] += int(label.max()) + 1  # after all others, so that small ones join each other
     counts = np.bincount(label)
     joined = np.empty(counts.size, np.int64)
     current, filled = 0, 0

@@ -2,9 +2,9 @@
 
 Barty et al. (2014), J. Appl. Cryst. 47, 1118: a pixel is strong above its ring's mean by so many
 deviations; connected strong pixels are a spot if they stand out from their local background.
-Differences: thresholds come from a sample of each ring, 64 pixels are compared at once, centroids
-are weighted by counts above background, and the signal-to-noise ratio includes counting
-statistics and the error of the background.
+Differences: thresholds come from a sample of each ring, 64 pixels are compared at once, a spot
+reaches beyond its strong pixels to weaker ones that touch them, what is chance is told by counting
+statistics, and centroids are weighted by counts above background.
 """
 
 import math
@@ -37,7 +37,11 @@ class SpotFinder:
     """(p, 4) panels, from `geometry.panel_rectangles`."""
     image_shape: tuple[int, int]
     min_snr: float = 5.0
-    min_significance: float = 4.0
+    """Deviations of a strong pixel above its ring's mean."""
+    edge_snr: float = 3.0
+    """Deviations down to which connected pixels belong to a spot."""
+    min_significance: float = 6.0
+    """Of a spot: Li and Ma's."""
     min_counts: float = 2.0
     """Photons above its ring's mean that a strong pixel has at least."""
     min_pixels: int = 2
@@ -61,6 +65,7 @@ class SpotFinder:
         n = self.rings.n_rings
         self.mean, self.deviation = np.zeros(n, np.float32), np.zeros(n, np.float32)
         self.threshold = np.full(n + 1, np.inf, np.float32)
+        self._edge = np.full(n + 1, np.inf, np.float32)
         self.isolated = np.empty(0, np.int32)
         self._strong = np.empty(self.rings.ring.size, np.int32)
         self._alone = np.empty(MOST_ISOLATED, np.int32)
@@ -93,6 +98,7 @@ class SpotFinder:
             self.threshold,
             self._strong,
         )
+        self._edge[:-1] = self.mean + self.edge_snr * self.deviation
         self._stamp = self._stamp % 255 + 1
         if self._stamp == 1:
             self._seen[:] = 0
@@ -102,6 +108,7 @@ class SpotFinder:
             self._strong[:n_strong],
             rings.ring,
             self.threshold,
+            self._edge,
             self.rectangles,
             self._seen,
             self._stamp,
@@ -213,6 +220,7 @@ def measure_spots(
     strong: NDArray[np.int32],
     ring: NDArray[np.uint16],
     threshold: NDArray[np.float32],
+    edge: NDArray[np.float32],
     rectangles: NDArray[np.int64],
     seen: NDArray[np.uint8],
     stamp: int,
@@ -266,6 +274,7 @@ def measure_spots(
             first,
             ring,
             threshold,
+            edge,
             rectangles,
             seen,
             stamp,

@@ -13,6 +13,8 @@ N_COLUMNS = 10
 MIN_BACKGROUND_PIXELS = 12
 FINITE = np.float32(1e30)
 """The threshold of bad pixels is larger."""
+MIN_REST = 0.15
+"""The pixels of a spot other than its highest hold at least this fraction of what that one holds."""
 SKIRT_PX = 1.5
 """Width of the ring around a spot that is neither spot nor background."""
 
@@ -24,6 +26,7 @@ def measure_spot(
     first: int,
     ring: NDArray[np.uint16],
     threshold: NDArray[np.float32],
+    edge: NDArray[np.float32],
     rectangles: NDArray[np.int64],
     seen: NDArray[np.uint8],
     stamp: int,
@@ -36,6 +39,8 @@ def measure_spot(
 
     Parameters
     ----------
+    threshold, edge : (n_rings + 1,) array
+        What a strong pixel, and a pixel connected to one, exceeds; infinite for bad pixels.
     limits
         Least peakfinder8 ratio, least significance, counts per photon, lowest count, saturation.
     sizes
@@ -45,12 +50,12 @@ def measure_spot(
 
     Returns
     -------
-    Number of connected strong pixels, and whether they are a spot.
+    Number of connected pixels, 1 also where the others hold next to nothing, and whether they are a spot.
     """
     panel = panel_of_pixel(first % width, first // width, rectangles)
     if panel < 0:
         return 0, False
-    n, touches_bad = _grow(image, width, first, ring, threshold, rectangles[panel], seen, stamp, region)
+    n, touches_bad = _grow(image, width, first, ring, edge, rectangles[panel], seen, stamp, region)
     if n < sizes[0] or n > sizes[1] or (touches_bad and n < 4):
         return n, False
     sum_x = sum_y = n_saturated = 0
@@ -78,15 +83,48 @@ def measure_spot(
         total += above
         sx += above * (x + 0.5)
         sy += above * (y + 0.5)
+    if total - (top - background) < MIN_REST * (top - background):
+        return 1, False  # a hot pixel with a neighbour that happens to be high
     gain = limits[2]
-    variance = max(variance, gain * max(background, gain / n_background))
+    poisson = gain * max(background, gain / n_background)
+    structure = max(variance - poisson * (1.0 + 3.0 * math.sqrt(2.0 / n_background)), 0.0)
+    variance = max(variance, poisson)
     snr = total / math.sqrt(n * variance * (1.0 + n / n_background) + gain * max(total, 0.0))
     peak_snr = total / math.sqrt(variance)
-    if peak_snr < limits[0] or snr < limits[1]:
+    # what counting does not explain, such as the flank of an ice ring, is alike for neighbouring pixels
+    if peak_snr < limits[0] or total < limits[1] * math.sqrt(n * variance + n * n * structure):
+        return n, False
+    off = max(background, 0.0) * n_background / gain
+    if significance(total / gain + off * n / n_background, off, n / n_background) < limits[1]:
         return n, False
     row[0], row[1], row[2], row[3], row[4] = sx / total, sy / total, total, snr, peak_snr
     row[5], row[6], row[7], row[8], row[9] = n, top, background, panel, n_saturated
     return n, True
+
+
+@njit(cache=True, nogil=True)
+def significance(n_on: float, n_off: float, alpha: float) -> float:
+    """Standard deviations by which a count exceeds chance; Li & Ma (1983), ApJ 272, 317, equation 17.
+
+    Intensity over its own standard error says how well a spot is measured, not whether there is
+    one: four photons where 0.04 are expected are 2 sigma of the first kind and 5.4 of this.
+
+    Parameters
+    ----------
+    n_on
+        Photons in the spot's pixels.
+    n_off
+        Photons in the background's pixels.
+    alpha
+        Number of the spot's pixels over that of the background's.
+    """
+    if n_on <= alpha * n_off:
+        return 0.0
+    both = n_on + n_off
+    likelihood = n_on * math.log((1.0 + alpha) / alpha * n_on / both)
+    if n_off > 0.0:
+        likelihood += n_off * math.log((1.0 + alpha) * n_off / both)
+    return math.sqrt(2.0 * likelihood)
 
 
 @njit(cache=True, nogil=True)
@@ -95,17 +133,17 @@ def _grow(
     width: int,
     first: int,
     ring: NDArray[np.uint16],
-    threshold: NDArray[np.float32],
+    edge: NDArray[np.float32],
     rectangle: NDArray[np.int64],
     seen: NDArray[np.uint8],
     stamp: int,
     region: NDArray[np.int32],
 ) -> tuple[int, bool]:
-    """Collect the 8-connected strong pixels around ``first`` in ``region``, as x and y.
+    """Collect the 8-connected pixels above ``edge`` around ``first`` in ``region``, as x and y.
 
     Returns their number and whether any of them has a bad neighbour. All are marked in ``seen``.
     """
-    dead = threshold.shape[0] - 1
+    dead = edge.shape[0] - 1
     x_end, y_end = rectangle[0] + rectangle[2], rectangle[1] + rectangle[3]
     region[0, 0], region[0, 1] = first % width, first // width
     seen[first] = stamp
@@ -119,7 +157,7 @@ def _grow(
                 j = yy * width + xx
                 if ring[j] == dead:
                     touches_bad = True
-                elif image[j] > threshold[ring[j]] and seen[j] != stamp:
+                elif image[j] > edge[ring[j]] and seen[j] != stamp:
                     seen[j] = stamp
                     if n == region.shape[0]:
                         continue

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssx_processing.kernels import geometry as geo
-from ssx_processing.kernels.rings import ring_table
+from ssx_processing.kernels.rings import edge_pixels, ring_table
 from ssx_processing.kernels.spot_finding import SpotFinder
 from ssx_processing.models import Geometry, SpotList
 from ssx_processing.settings import SpotSettings
@@ -39,11 +39,14 @@ class HitFinder:
         self.settings = settings
         self.q_map, ring_half = geo.pixel_maps(geometry)
         """(slow, fast) array: |q| in 1/Å, nan outside the panels."""
+        rectangles = geo.panel_rectangles(geometry)
+        edges = edge_pixels(bad_pixels, rectangles)
         self.finder = SpotFinder(
-            ring_table(self.q_map, bad_pixels, ring_half, pixels_per_ring=settings.pixels_per_ring),
-            geo.panel_rectangles(geometry),
+            ring_table(self.q_map, bad_pixels, ring_half, edges, pixels_per_ring=settings.pixels_per_ring),
+            rectangles,
             geometry.image_shape,
             min_snr=settings.min_snr,
+            edge_snr=settings.edge_snr,
             min_significance=settings.min_significance,
             min_counts=settings.min_counts,
             min_pixels=settings.min_pixels,

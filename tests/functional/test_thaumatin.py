@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr
 
 from ssx_processing.kernels.unit_cell import b_matrix, lattice_rotations, misorientation_deg
 from ssx_processing.settings import SampleSettings
 from tests.command_line import ssx
 
+DIALS_SPOTS = [290, 1143, 1313, 1284, 1201, 1157, 1123, 1104, 1000, 975, 853, 804, 627, 354, 51, 0, 1, 1, 1]
+"""Spots that dials.find_spots has on each image with its defaults."""
 SAMPLE = SampleSettings(unit_cell=(58.7, 58.7, 152.4, 90.0, 90.0, 90.0), space_group="P41212")
 
 
@@ -31,6 +34,9 @@ def test_fifteen_hits_are_found_and_indexed_as_the_reference_says(real_data: Pat
     frames = pd.read_parquet(chunk / "frames.parquet")
     assert [Path(file).name for file in frames["file"]] == [image.name for image in images]
     assert (frames["status"] != "no_hit").tolist() == [True] * 15 + [False] * 4
+    assert spearmanr(frames["n_spots"][:15], DIALS_SPOTS[:15]).statistic > 0.98
+    assert frames["n_spots"][:15].div(DIALS_SPOTS[:15]).between(1.0, 2.0).all()
+    assert frames["n_spots"][15:].max() < 5
 
     with np.load(data / "dials_reference_crystals.npz") as crystals:
         reference = crystals["A"][0]

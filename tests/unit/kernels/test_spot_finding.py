@@ -60,7 +60,7 @@ def test_spots_well_above_background_are_all_found_and_nothing_else(background, 
 def test_blank_frames_have_no_spots(background, rng):
     search = finder()
     n_spots = sum(len(search.find(rng.poisson(background, (N, N)).astype(np.uint16))) for _ in range(20))
-    assert n_spots <= 1  # of 2 million pixels
+    assert n_spots <= 4  # of 2 million pixels
 
 
 def test_intensity_and_background_are_those_put_in(rng):
