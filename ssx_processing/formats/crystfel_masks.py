@@ -75,25 +75,42 @@ def _add_region(region: Values, placed: Sequence[PlacedPanel], bad: NDArray[np.b
     """Mark the pixels of a bad region."""
     in_data = [f"{end}_{axis}" for axis in ("fs", "ss") for end in ("min", "max")]
     in_space = [f"{end}_{axis}" for axis in "xy" for end in ("min", "max")]
-    if any(name in region for name in in_data) and any(name in region for name in in_space):
+    given = [[name for name in names if name in region] for names in (in_data, in_space)]
+    if all(given):
         raise GeometryError(f"{region.geom.path}: {region.owner} mixes fs/ss with x/y; give one of them")
-    by_name = {panel.values.owner: panel for panel in placed}
-    if "panel" in region and region.text("panel") not in by_name:
-        raise region.error("panel", "there is no such panel")
-    if not any(name in region for name in in_data):
-        limits = [region.number(name) for name in in_space]
-        for panel in [by_name[region.text("panel")]] if "panel" in region else placed:
+    panels = placed
+    if "panel" in region:
+        panels = [panel for panel in placed if panel.values.owner == region.text("panel")]
+        if not panels:
+            raise region.error("panel", "there is no such panel")
+    names = in_data if given[0] else in_space
+    limits = [region.number(name) for name in names]
+    for name, low, high in zip(names[1::2], limits[::2], limits[1::2], strict=True):
+        if low > high:
+            raise region.error(name, f"is less than the lower limit, {low:g}, so it would mask nothing")
+    if not given[0]:
+        for panel in panels:
             bad[panel.in_image] |= _within(panel, limits)
         return
-    panel = by_name[region.text("panel")]
-    fast_first, fast_last, slow_first, slow_last = (region.integer(name) for name in in_data)
-    own_rows, own_columns = panel.in_slab
-    rows = slice(max(slow_first, own_rows.start), min(slow_last + 1, own_rows.stop))
-    columns = slice(max(fast_first, own_columns.start), min(fast_last + 1, own_columns.stop))
+    if len({panel.slab for panel in panels}) > 1:
+        region.text("panel")  # an error: in which of the slabs?
+    marked = [_add_rectangle(panel, region, bad) for panel in panels]
+    if not any(marked):
+        name = "panel" if "panel" in region else "min_fs"
+        raise region.error(name, f"{region.owner} lies outside of the panel, so it would mask nothing")
+
+
+def _add_rectangle(panel: PlacedPanel, region: Values, bad: NDArray[np.bool_]) -> bool:
+    """Mark pixels of a panel by their indices in the data, ends included; false if it has none of them."""
+    rows, columns = (
+        slice(max(region.integer(f"min_{axis}"), own.start), min(region.integer(f"max_{axis}") + 1, own.stop))
+        for axis, own in zip(("ss", "fs"), panel.in_slab, strict=True)
+    )
     if rows.start >= rows.stop or columns.start >= columns.stop:
-        raise region.error("panel", f"{region.owner} lies outside of that panel, so it would mask nothing")
+        return False
     start = panel.slab.slow_start
     bad[rows.start + start : rows.stop + start, columns] = True
+    return True
 
 
 def _within(panel: PlacedPanel, limits: Sequence[float]) -> NDArray[np.bool_]:

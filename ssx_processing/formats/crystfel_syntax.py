@@ -22,7 +22,8 @@ BEAM_FIELDS = frozenset("wavelength photon_energy bandwidth detector_shift_x det
 REGION_FIELDS = frozenset("min_x max_x min_y max_y min_fs max_fs min_ss max_ss panel".split())
 IGNORED_FIELDS = frozenset(
     "peak_list peak_list_type peak_info_location badrow_direction rail_direction clen_for_centering "
-    "photon_energy_bandwidth photon_energy_scale integr_radius beam_divergence profile_radius".split()
+    "photon_energy_bandwidth photon_energy_scale integr_radius peak_sep beam_divergence "
+    "profile_radius".split()
 )
 """Known, and without a bearing on positions and masks."""
 UNSUPPORTED_FIELDS = {

@@ -154,6 +154,15 @@ def test_bad_regions_in_the_image_include_both_ends(geom: WriteGeom):
     np.testing.assert_array_equal(bad(geom(BEAM, PANEL, region)), expected)
 
 
+def test_bad_regions_in_the_image_may_go_across_panels(geom: WriteGeom):
+    second = PANEL.replace("p0", "p1").replace("ss = 0", "ss = 20").replace("ss = 19", "ss = 39")
+    region = "bad_a/min_fs = 5\nbad_a/max_fs = 5\nbad_a/min_ss = 18\nbad_a/max_ss = 21"
+    assert np.argwhere(bad(geom(BEAM, PANEL, second, region))).tolist() == [[n, 5] for n in range(18, 22)]
+    other = second.replace("= 20", "= 0").replace("= 39", "= 19") + "\np1/data = /other"
+    with pytest.raises(GeometryError, match="bad_a has no panel"):
+        read_geometry(geom(BEAM, PANEL, other.replace("max_fs = 19", "max_fs = 39"), region))
+
+
 def test_bad_regions_in_space_count_in_pixels_of_the_panel(geom: WriteGeom):
     region = "bad_a/min_x = -1\nbad_a/max_x = 1\nbad_a/min_y = 6.9\nbad_a/max_y = 20"
     # centres of pixels are at x = 12.5 - (fast + 0.5), y = 8 - (slow + 0.5)
@@ -276,6 +285,10 @@ def test_pixels_that_no_panel_covers_belong_to_the_image(geom: WriteGeom, images
         ("p0/fs", "badx/panel = p9\nbadx/min_fs = 1\np0/fs", r"there is no such panel"),
         ("p0/fs", "badx/min_x = 1\nbadx/min_fs = 1\np0/fs", r"mixes fs/ss with x/y"),
         ("p0/fs", "badx/min_x = 1\np0/fs", r"badx has no max_x"),
+        ("p0/fs", "\n".join(("badx/min_x = 1", "badx/max_x = 0", "badx/min_y = 1", "badx/max_y = 2", "p0/fs")),
+         r"badx/max_x = 0: is less"),
+        ("p0/fs", "\n".join(("badx/min_fs = 40", "badx/max_fs = 50", "badx/min_ss = 0", "badx/max_ss = 1", "p0/fs")),
+         r"badx/min_fs = 40: badx lies outside"),
         ("p0/fs", "badx/colour = 1\np0/fs", r"unknown field; a bad region has"),
     ],
 )  # fmt: skip
