@@ -285,10 +285,8 @@ def test_pixels_that_no_panel_covers_belong_to_the_image(geom: WriteGeom, images
         ("p0/fs", "badx/panel = p9\nbadx/min_fs = 1\np0/fs", r"there is no such panel"),
         ("p0/fs", "badx/min_x = 1\nbadx/min_fs = 1\np0/fs", r"mixes fs/ss with x/y"),
         ("p0/fs", "badx/min_x = 1\np0/fs", r"badx has no max_x"),
-        ("p0/fs", "\n".join(("badx/min_x = 1", "badx/max_x = 0", "badx/min_y = 1", "badx/max_y = 2", "p0/fs")),
-         r"badx/max_x = 0: is less"),
-        ("p0/fs", "\n".join(("badx/min_fs = 40", "badx/max_fs = 50", "badx/min_ss = 0", "badx/max_ss = 1", "p0/fs")),
-         r"badx/min_fs = 40: badx lies outside"),
+        ("p0/fs", "badx/min_x=1\nbadx/max_x=0\nbadx/min_y=1\nbadx/max_y=2\np0/fs", r"badx/max_x = 0: is less"),
+        ("p0/fs", "badx/min_fs=40\nbadx/max_fs=50\nbadx/min_ss=0\nbadx/max_ss=1\np0/fs", r"mask nothing"),
         ("p0/fs", "badx/colour = 1\np0/fs", r"unknown field; a bad region has"),
     ],
 )  # fmt: skip
