@@ -1,15 +1,17 @@
 """Commands for looking and tuning: one frame, a grid of thresholds, another cut. They need no Prefect."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli_input import parse_settings
-from flows.cli_options import Geometry, Settings, say
+from flows.cli_input import parse_result, parse_settings
+from flows.cli_options import Geometry, Result, Settings, say
 from ssx_processing.errors import SettingsError
 
 if TYPE_CHECKING:
+    from ssx_processing.pipeline.recut import ProcessedFrames, Recut
     from ssx_processing.settings import SpotSettings
 
 looking_app = typer.Typer()
@@ -74,6 +76,79 @@ def tune(
     recommendation = recommend(scan)
     print_tuning(recommendation)
     say(str(write_tuning_page(target, files, scan, recommendation)))
+
+
+@looking_app.command("recut")
+def recut_(
+    result: Result,
+    min_spots: Annotated[int | None, typer.Option(help="Fewest spots of a hit.", min=1)] = None,
+    min_signal: Annotated[
+        float | None, typer.Option(help="Fewest photons in the spots of a hit.", min=0)
+    ] = None,
+) -> None:
+    """Show what another cut would make of frames already processed; no image is read."""
+    group_id, folder = parse_result(result)
+    from flows.console_looking import print_recuts, recut_sentences
+    from ssx_processing.pipeline.recut import ladder, read_processed_frames, recut, run_folders
+
+    processed = read_processed_frames(run_folders(folder or folder_of_group(group_id)))
+    spots = processed.settings.spots
+    used = recut(processed, spots.min_spots_for_hit, spots.min_signal_for_hit)
+    signal = spots.min_signal_for_hit if min_signal is None else min_signal
+    wanted = recut(processed, min_spots or spots.min_spots_for_hit, signal)
+    is_asked = min_spots is not None or min_signal is not None
+    rungs = [] if is_asked else [recut(processed, cut, signal) for cut in ladder(used.min_spots)]
+    print_recuts(sorted({*rungs, used, wanted}, key=lambda cut: (cut.min_spots, cut.min_signal)), used)
+    if processed.n_unreadable or processed.n_missing_chunks:
+        missing = f"{processed.n_missing_chunks} missing chunks"
+        say(f"left out: {processed.n_unreadable} unreadable frames, {missing}")
+    if is_asked:
+        for line in recut_sentences(wanted, process_command(processed, wanted, group_id, folder)):
+            say(line)
+
+
+def folder_of_group(group_id: int | None) -> Path:
+    """Where the group was processed last, with or without a result.
+
+    Raises
+    ------
+    SettingsError
+        It never was.
+    """
+    from flows.databases import open_databases
+    from flows.settings import SiteSettings
+
+    with open_databases(SiteSettings()) as databases:
+        processings = databases.ledger.processings(data_collection_group_id=group_id)
+    if not processings:
+        raise SettingsError(f"group {group_id} was never processed; run ssx process --group {group_id}")
+    return max(processings, key=lambda processing: str(processing.started)).folder
+
+
+def process_command(
+    processed: "ProcessedFrames", cut: "Recut", group_id: int | None, folder: Path | None
+) -> str:
+    """Command line that processes with another cut and otherwise the same settings."""
+    settings = processed.settings.model_dump(exclude={"sample"}, exclude_defaults=True)
+    settings.setdefault("spots", {})["min_spots_for_hit"] = cut.min_spots
+    if cut.min_signal or "min_signal_for_hit" in settings["spots"]:
+        settings["spots"]["min_signal_for_hit"] = cut.min_signal
+    words = ["ssx", "process"]
+    if group_id is not None:
+        words += ["--group", str(group_id)]
+    else:
+        sample = processed.settings.sample
+        cell = ",".join(f"{value:g}" for value in sample.unit_cell)
+        words += [*map(str, processed.paths), "--cell", cell, "--space-group", sample.space_group]
+        words += ["--out", str(folder)]
+    if processed.geometry_file is not None:
+        words += ["--geometry", processed.geometry_file]
+    for section, values in settings.items():
+        pairs = values.items() if isinstance(values, dict) else [("", values)]
+        for name, value in pairs:
+            text = f"{value:g}" if isinstance(value, float) else str(value)
+            words += ["--set", f"{section}.{name}={text}".replace(".=", "=")]
+    return shlex.join(words)
 
 
 def spot_settings(texts: list[str] | None, files: list[Path], geometry_file: Path | None) -> "SpotSettings":

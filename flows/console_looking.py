@@ -1,8 +1,7 @@
 """Tables that the commands for looking and tuning print."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -11,14 +10,12 @@ from rich.text import Text
 
 from flows.console import print_lines
 from ssx_processing.pipeline.recommendation import PointJudgement, Recommendation
+from ssx_processing.pipeline.recut import Recut
 from ssx_processing.pipeline.tuning_page import varied
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 @contextmanager
-def frames_progress(what: str) -> "Iterator[Callable[[int, int], None]]":
+def frames_progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr while frames are looked at."""
     columns = (
         TextColumn(what),
@@ -64,3 +61,48 @@ def _cell(point: PointJudgement, recommendation: Recommendation) -> Text:
     mark = ("*" if is_best else "") + (">" if is_now else "")
     blank = f"{point.false_spots:.1f}" if point.safe_cut else "-"
     return Text(f"{mark}{point.n_hits}, {blank}", style="bold" if mark else "")
+
+
+def print_recuts(cuts: Sequence[Recut], used: Recut) -> None:
+    """Print what each cut makes of the frames; the one used stands out."""
+    with_signal = any(cut.min_signal for cut in cuts)
+    table = Table(title=f"{used.n_frames} frames; > the cut used")
+    headings = ("spots", *(("photons",) if with_signal else ()), "hits", "rate", "new", "lost", "indexed")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", min_width=10)
+    for cut in cuts:
+        is_used = (cut.min_spots, cut.min_signal) == (used.min_spots, used.min_signal)
+        table.add_row(
+            f"{'> ' if is_used else ''}{cut.min_spots}",
+            *((f"{cut.min_signal:g}",) if with_signal else ()),
+            str(cut.n_hits),
+            f"{cut.hit_rate:.1%}",
+            str(cut.n_new),
+            str(cut.n_lost),
+            f"{cut.n_indexed} ({cut.indexing_rate:.0%} of {cut.n_tried})" if cut.n_tried else "0",
+            "█" * round(10 * cut.hit_rate),
+            style="bold" if is_used else "",
+        )
+    Console().print(table)
+    print_lines(
+        Console(),
+        ["new: hits that were none, and so were not indexed; lost: hits that would be none any more."],
+    )
+
+
+def recut_sentences(cut: Recut, command: str) -> list[str]:
+    """What the cut asked for changes, and what to run for it."""
+    lines = [f"{cut.n_hits} of {cut.n_frames} frames would be hits."]
+    if cut.n_lost:
+        lines.append(f"Lost: {cut.n_lost}, of which {cut.n_lost_indexed} are indexed.")
+    if cut.n_new:
+        lines.append(
+            f"New: {cut.n_new}. They were no hits, so they have not been indexed; how many of them will "
+            "index is not known."
+        )
+    if cut.n_lost or cut.n_new:
+        lines += ["To make it so (reads all images again):", f"  {command}"]
+    else:
+        lines.append("Nothing would change.")
+    return lines

@@ -6,7 +6,7 @@ with most hits above their cut win.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +34,13 @@ class PointJudgement:
     """Mean number of spots on a blank; nan if there are too few blanks."""
     safe_cut: int
     """Fewest spots that a blank will not have; 0 if there are too few blanks."""
-    n_hits: int
-    """Frames at or above the safe cut, ice left out; with too few blanks, the cut of the settings."""
-    n_icy_hits: int
+    cut: int = 0
+    """That the hits are counted with: the safe one, or that of the settings where there is none."""
+    n_hits: int = 0
+    """Frames at or above the cut, ice left out."""
+    n_icy_hits: int = 0
     """Frames at or above it that look like ice."""
-    spots_per_hit: float
+    spots_per_hit: float = math.nan
     """Median over the hits; nan without any."""
 
 
@@ -117,12 +119,12 @@ def false_spots(n_spots: NDArray[np.int64]) -> tuple[float, float]:
 
 def _judge(scan: ThresholdScan, point: int, blank: NDArray[np.bool_]) -> PointJudgement:
     """One point with its safe cut, or that of the settings where there are too few blanks."""
-    empty = PointJudgement(scan.thresholds[point], math.nan, 0, 0, 0, math.nan)
     if int(blank.sum()) < FEWEST_BLANKS:
-        return _with_cut(scan, empty, point, scan.settings.min_spots_for_hit)
+        unknown = PointJudgement(scan.thresholds[point], math.nan, 0)
+        return _with_cut(scan, unknown, point, scan.settings.min_spots_for_hit)
     mean, deviation = false_spots(scan.n_spots[point][blank])
     cut = max(LEAST_CUT, math.ceil(mean + SIGMAS * deviation + MARGIN))
-    return _with_cut(scan, PointJudgement(scan.thresholds[point], mean, cut, 0, 0, math.nan), point, cut)
+    return _with_cut(scan, PointJudgement(scan.thresholds[point], mean, cut), point, cut)
 
 
 def _with_cut(scan: ThresholdScan, judged: PointJudgement, point: int, cut: int) -> PointJudgement:
@@ -130,10 +132,8 @@ def _with_cut(scan: ThresholdScan, judged: PointJudgement, point: int, cut: int)
     hit, icy = scan.is_hit(point, cut), scan.is_icy[point]
     good = hit & ~icy
     spots = float(np.median(scan.n_spots[point][good])) if good.any() else math.nan
-    safe = judged.safe_cut and cut
-    return PointJudgement(
-        judged.thresholds, judged.false_spots, safe, int(good.sum()), int((hit & icy).sum()), spots
-    )
+    n_hits, n_icy_hits = int(good.sum()), int((hit & icy).sum())
+    return replace(judged, cut=cut, n_hits=n_hits, n_icy_hits=n_icy_hits, spots_per_hit=spots)
 
 
 def _best(scan: ThresholdScan, points: tuple[PointJudgement, ...], now: PointJudgement) -> int:
@@ -176,7 +176,7 @@ def _reasons(
     else:
         reasons.append(
             f"Recommended: {best.false_spots:.2f} false spots on a blank, safely below a cut of "
-            f"{best.safe_cut}, and {best.n_hits} hits with {best.spots_per_hit:.0f} spots each."
+            f"{best.cut}, and {best.n_hits} hits with {best.spots_per_hit:.0f} spots each."
         )
     if now.n_icy_hits:
         reasons.append(f"{now.n_icy_hits} frames are hits now though most of their spots lie on ice rings.")

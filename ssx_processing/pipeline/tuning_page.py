@@ -42,7 +42,10 @@ def tuning_page(images: Sequence[Path], scan: ThresholdScan, recommendation: Rec
                         recommendation, "n_hits", "Hits", "Frames at or above the safe cut, ice left out."
                     ),
                     grid_plot(
-                        recommendation, "false_spots", "Spots on a blank", "Mean over the frames taken for blanks."
+                        recommendation,
+                        "false_spots",
+                        "Spots on a blank",
+                        "Mean over the blanks.",
                     ),
                     grid_plot(recommendation, "spots_per_hit", "Spots on a hit", "Median over the hits."),
                 ]
@@ -179,7 +182,7 @@ def spots_plot(scan: ThresholdScan, recommendation: Recommendation) -> Plot:
                 marker={"color": colour}, hovertemplate="%{y} frames",
             )  # fmt: skip
         visible = [place // 2 == number for place in range(2 * len(recommendation.points))]
-        cut = _cut(scan, recommendation, number)
+        cut = _cut(recommendation, number)
         x = float(np.log10(cut - 0.5))
         steps.append(
             {
@@ -192,7 +195,7 @@ def spots_plot(scan: ThresholdScan, recommendation: Recommendation) -> Plot:
             }
         )
     start = recommendation.best_point
-    cut = _cut(scan, recommendation, start)
+    cut = _cut(recommendation, start)
     figure.add_vline(x=float(np.log10(cut - 0.5)), line={"color": INK, "width": 1.5, "dash": "dash"})
     styled(figure, height=440).update_layout(
         barmode="stack",
@@ -225,11 +228,11 @@ def spots_plot(scan: ThresholdScan, recommendation: Recommendation) -> Plot:
     return Plot(figure, "Spots per frame", caption)
 
 
-def _cut(scan: ThresholdScan, recommendation: Recommendation, point: int) -> int:
-    """The cut drawn: the one recommended, elsewhere the safe one, else that of the settings."""
+def _cut(recommendation: Recommendation, point: int) -> int:
+    """The cut drawn: the one recommended, elsewhere the safe one."""
     if recommendation.best is not None and point == recommendation.best_point:
-        return recommendation.best.safe_cut
-    return recommendation.points[point].safe_cut or scan.settings.min_spots_for_hit
+        return recommendation.best.cut
+    return recommendation.points[point].cut
 
 
 def _slider_title(judged: PointJudgement, cut: int) -> str:
