@@ -40,11 +40,12 @@ def print_tuning(recommendation: Recommendation) -> None:
     name = varied(points)
     across = sorted({point.thresholds.min_significance for point in points})
     table = Table(
-        title="hits / spots on a blank / safe cut", caption="[bold]> as it is now, * recommended[/]"
+        title="hits, and false spots on a blank",
+        caption=f"down: {name}; across: min_significance; > as it is now, * recommended",
     )
     table.add_column(name, justify="right")
     for value in across:
-        table.add_column(f"min_significance {value:g}", justify="right")
+        table.add_column(f"{value:g}", justify="right", no_wrap=True)
     for value in sorted({getattr(point.thresholds, name) for point in points}):
         row = {p.thresholds.min_significance: p for p in points if getattr(p.thresholds, name) == value}
         table.add_row(f"{value:g}", *(_cell(row[key], recommendation) for key in across))

@@ -175,7 +175,8 @@ def _settings_table(view: FrameView) -> str:
         value = getattr(view.settings, name)
         css = ' class="changed"' if value != field.default else ""
         meaning = html.escape(field.description or "")
-        rows.append(f'<tr{css} title="{meaning}"><td><abbr>spots.{name}</abbr></td><td>{value:g}</td></tr>')
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        rows.append(f'<tr{css} title="{meaning}"><td><abbr>spots.{name}</abbr></td><td>{text}</td></tr>')
     return page.table(map(page.plain_heading, ("setting", "value")), rows)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ssx_processing.pipeline.tuning import Thresholds, ThresholdScan
 
-FEWEST_BLANKS, FEWEST_HITS = 5, 3
+FEWEST_BLANKS, FEWEST_HITS = 3, 3
 """With fewer of them nothing is recommended."""
 STRICT_SPOTS = 1
 """A blank has at most so many spots at the strictest thresholds."""
@@ -69,21 +69,9 @@ def recommend(scan: ThresholdScan) -> Recommendation:
     cut_now = scan.settings.min_spots_for_hit
     now = _with_cut(scan, points[scan.now], scan.now, cut_now)
     most = max(point.n_hits for point in points)
-    if int(blank.sum()) < FEWEST_BLANKS:
-        reason = (
-            f"{blank.sum()} of {len(scan.frames)} frames have next to no spots: without blanks, false spots "
-            "cannot be told from weak ones"
-        )
-        return Recommendation(
-            points, now, None, scan.now, (), (f"No blanks seen, nothing to recommend: {reason}.",)
-        )
-    if most < FEWEST_HITS:
-        reason = (
-            f"{most} of {len(scan.frames)} frames have more spots than blanks have, at any thresholds tried"
-        )
-        return Recommendation(
-            points, now, None, scan.now, (), (f"No hits seen, nothing to recommend: {reason}.",)
-        )
+    problem = _problem(scan, int(blank.sum()), most)
+    if problem:
+        return Recommendation(points, now, None, scan.now, (), (problem,))
     place = _best(scan, points, now)
     keep = place == scan.now and now.n_hits >= (1 - TOLERANCE) * points[place].n_hits
     safe = cut_now >= points[place].safe_cut
@@ -93,6 +81,22 @@ def recommend(scan: ThresholdScan) -> Recommendation:
     if cut != cut_now:
         options.append(f"--set spots.min_spots_for_hit={cut}")
     return Recommendation(points, now, best, place, tuple(options), _reasons(scan, now, best, blank))
+
+
+def _problem(scan: ThresholdScan, n_blanks: int, most_hits: int) -> str:
+    """Why nothing can be recommended; empty if something can."""
+    n = len(scan.frames)
+    if n_blanks < FEWEST_BLANKS:
+        return (
+            f"Too few blanks, nothing to recommend: {n_blanks} of {n} frames have next to no spots, and "
+            "without blanks false spots cannot be told from weak ones."
+        )
+    if most_hits < FEWEST_HITS:
+        return (
+            f"Too few hits, nothing to recommend: {most_hits} of {n} frames have more spots than blanks "
+            "have, at any thresholds tried."
+        )
+    return ""
 
 
 def blanks(scan: ThresholdScan) -> NDArray[np.bool_]:

@@ -98,7 +98,7 @@ def test_sensitive_thresholds_lose_where_blanks_fill_with_false_spots():
 
 @pytest.mark.parametrize(
     ("n_spots", "message"),
-    [([90, 80, 85, 120, 70, 95], "No blanks seen"), ([0, 0, 1, 0, 0, 1], "No hits seen")],
+    [([90, 80, 85, 120, 70, 95], "Too few blanks"), ([0, 0, 1, 0, 0, 1], "Too few hits")],
 )
 def test_nothing_is_recommended_without_blanks_or_without_hits(n_spots: list[int], message: str):
     recommendation: Recommendation = recommend(scan_of([n_spots, n_spots]))
