@@ -13,6 +13,9 @@ from ssx_processing.errors import ImageReadError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
+DAMAGE = (KeyError, OSError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
+"""What h5py raises on damaged metadata: types it cannot read, sizes beyond all memory, and so on."""
+
 _END_OF_FILE_AT = {0: 40, 1: 44, 2: 28, 3: 28}
 """Where the superblock of each version, with addresses of 8 bytes, holds the end of the file."""
 _METADATA_READ_ATTEMPTS = 28
@@ -36,7 +39,7 @@ def open_hdf5(path: Path) -> h5py.File:
     try:
         flags = h5py.h5f.ACC_RDONLY | h5py.h5f.ACC_SWMR_READ
         return h5py.File(h5py.h5f.open(str(path).encode(), flags, fapl=access))
-    except OSError as error:
+    except DAMAGE as error:
         raise ImageReadError(f"{path}: HDF5 cannot open it ({error}); copy or collect it again") from error
 
 
@@ -106,7 +109,7 @@ def follow(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
     """
     try:
         found = group[name]
-    except (KeyError, OSError, RuntimeError, ValueError) as error:
+    except DAMAGE as error:
         raise ImageReadError(f"{group.file.filename}: {_dead_end(group, name)}") from error
     if not isinstance(found, h5py.Group | h5py.Dataset):
         raise ImageReadError(f"{group.file.filename}: {name} is neither a group nor a dataset")
@@ -148,7 +151,7 @@ def _dead_end(group: h5py.Group, name: str, depth: int = 0) -> str:
     where = _joined(group, name)
     try:
         link = group.get(name, getlink=True)
-    except (KeyError, OSError, RuntimeError, ValueError):
+    except DAMAGE:
         link = None
     if isinstance(link, h5py.SoftLink):
         return f"{where} -> {_dead_end(group, link.path, depth + 1)}" if depth < 8 else f"{where} is a circle"
@@ -170,6 +173,6 @@ def _why_dead(group: h5py.Group, link: h5py.ExternalLink) -> str:
                 return "which lies elsewhere; put that file beside this one"
     except ImageReadError as error:
         return f"which cannot be opened; {error}"
-    except (KeyError, OSError, RuntimeError, ValueError):
+    except DAMAGE:
         return "which is damaged; copy or collect it again"
     return "where it does not exist"

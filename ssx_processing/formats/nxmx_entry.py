@@ -28,15 +28,6 @@ def find_entry(file: h5py.File, *, any_with_data: bool) -> tuple[h5py.Group, boo
     UnknownLayoutError
         There is none.
     """
-    try:
-        return _find_entry(file, any_with_data)
-    except (KeyError, OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, UnknownLayoutError):
-            raise
-        raise ImageReadError(f"{file.filename}: damaged ({error}); copy or collect it again") from error
-
-
-def _find_entry(file: h5py.File, any_with_data: bool) -> tuple[h5py.Group, bool]:
     entries = nxmx.find_class(file, "NXentry")
     for group in entries:
         definition = group.get("definition")

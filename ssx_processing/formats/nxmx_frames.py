@@ -1,14 +1,16 @@
 """Frames of NXmx files and DECTRIS FileWriter masters (HDF5)."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ssx_processing.errors import GeometryError, ImageReadError
+from ssx_processing.errors import GeometryError, ImageReadError, SsxError
 from ssx_processing.formats.decompression import ChunkBuffer
-from ssx_processing.formats.hdf5_files import SIGNATURE, open_hdf5
+from ssx_processing.formats.hdf5_files import DAMAGE, SIGNATURE, open_hdf5
 from ssx_processing.formats.hdf5_frames import FrameTable
 from ssx_processing.formats.nxmx_entry import (
     UnknownLayoutError,
@@ -61,7 +63,8 @@ class NxmxReader:
         self._file = open_hdf5(path)
         self._table = FrameTable()
         try:
-            self._open(geometry)
+            with _damage_named(path):
+                self._open(geometry)
         except BaseException:
             self.close()
             raise
@@ -153,7 +156,8 @@ class NxmxReader:
             A file that could be opened before no longer can.
         """
         if self._available is not None and self._available < self.n_frames:
-            self._open_again()
+            with _damage_named(self.path):
+                self._open_again()
         readable = np.append(self._table.readable()[: self.n_frames], False)
         self._available = int(readable.argmin())
         self._missing = ""
@@ -190,7 +194,9 @@ class NxmxReader:
         if self._table.stored and not self._stored_any:
             self.pixel_type = pixel_type
             self._pixels = np.empty(image_shape, pixel_type)
+            others = self.bad_pixels  # also those that were added from elsewhere
             self._take_limits(entry)
+            self.bad_pixels |= others
             self._stored_any = True
 
     def files(self) -> list[Path]:
@@ -202,3 +208,14 @@ class NxmxReader:
         """Close the master and what it refers to."""
         self._table.close()
         self._file.close()
+
+
+@contextmanager
+def _damage_named(path: Path) -> Generator[None]:
+    """Turn what h5py raises on damaged metadata into one error that names the file."""
+    try:
+        yield
+    except SsxError:
+        raise
+    except DAMAGE as error:
+        raise ImageReadError(f"{path}: is damaged ({error}); copy or collect it again") from error

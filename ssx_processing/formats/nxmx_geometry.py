@@ -63,7 +63,7 @@ def nxmx_geometry(entry: h5py.Group, image_shape: tuple[int, int]) -> Geometry:
     if not modules:
         raise GeometryError(f"{detector.name} has no NXdetector_module")
     places = [_rectangle(module) for module in modules]
-    rows_of_module = max(place[1] + place[3] for place in places)
+    rows_of_module = max(place[1] + place[4] for place in places)
     panels = tuple(
         _panel(module, detector, _in_image(module, place, rows_of_module, image_shape, len(modules)))
         for module, place in zip(modules, places, strict=True)

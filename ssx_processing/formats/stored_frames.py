@@ -121,9 +121,13 @@ class StoredFrames:
         n_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
         if self._frames_in_chunk > 1 and (self._bands > 1 or n_bytes > LARGEST_UNPACKED_CHUNK):
             return None
-        plist = dataset.id.get_create_plist()
+        return codec_of(self._filters())
+
+    def _filters(self) -> list[tuple[int, tuple[int, ...]]]:
+        """Number and values of each filter of the dataset's pipeline."""
+        plist = self._dataset.id.get_create_plist()
         filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
-        return codec_of([(number, values) for number, _, values, _ in filters])
+        return [(number, values) for number, _, values, _ in filters]
 
     def _read_direct(self, index: int, codec: Codec, out: NDArray[np.generic], buffer: ChunkBuffer) -> None:
         """Fill ``out`` from the chunks of one frame, one below the other."""
@@ -154,6 +158,9 @@ class StoredFrames:
         """Let HDF5 read, which fills frames that were never written with zeros."""
         if not self._all_written and not self.written()[index]:
             raise OSError("was never written")
+        lacking = [number for number, _ in self._filters() if not h5py.h5z.filter_avail(number)]
+        if lacking:
+            raise OSError(f"needs the HDF5 filter {lacking[0]}, which hdf5plugin does not have")
         source = (index, *self._channel) if self._many else ()
         self._dataset.read_direct(out.reshape(self._part), source)
 

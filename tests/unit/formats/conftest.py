@@ -46,8 +46,9 @@ def write_nxmx(tmp_path: Path) -> WriteNxmx:
     def write(
         add_data: Callable[[h5py.Group], Any],
         *,
-        modules: tuple[tuple[int, int, int, int], ...] = ((0, 0, 40, 56),),
-        mask: NDArray[np.uint32] | None = None,
+        modules: tuple[tuple[int, ...], ...] = ((0, 0, 40, 56),),
+        places: list[dict[str, Any]] | None = None,
+        mask: NDArray[Any] | None = None,
         two_theta: float = 0.0,
         distance: float = 200.0,
         detector_fields: dict[str, Any] | None = None,
@@ -65,7 +66,7 @@ def write_nxmx(tmp_path: Path) -> WriteNxmx:
             detector = _group(instrument, "detector", "NXdetector")
             _place(instrument, two_theta, distance)
             for number, module in enumerate(modules):
-                _module(detector, number, module)
+                _module(detector, number, module, places[number] if places else None)
             detector["sensor_material"] = "Si"
             detector["sensor_thickness"] = 450.0
             detector["sensor_thickness"].attrs["units"] = "um"
@@ -99,29 +100,34 @@ def _place(instrument: h5py.Group, two_theta: float, distance: float) -> None:
     _axis(chain, "distance", distance, "mm", vector=(0.0, 0.0, 1.0), **kind)
 
 
-def _module(detector: h5py.Group, number: int, rectangle: tuple[int, int, int, int]) -> None:
-    """Slow start, fast start, rows, columns; pixels of 0.1 mm, beam at pixel (28, 20) of the image."""
-    slow, fast, rows, columns = rectangle
+def _module(
+    detector: h5py.Group, number: int, rectangle: tuple[int, ...], place: dict[str, Any] | None
+) -> None:
+    """data_origin and data_size; pixels of 0.1 mm.
+
+    Beam at pixel (28, 20) of the image, unless ``place`` says where the module is: ``offset`` in mm and
+    ``angle`` in degrees about z.
+    """
+    origin, size = rectangle[: len(rectangle) // 2], rectangle[len(rectangle) // 2 :]
+    slow, fast = origin[-2:]
+    place = place or {"offset": ((28 - fast) * 0.1, (20 - slow) * 0.1, 0.0), "angle": 0.0}
     module = _group(detector, f"module{number}", "NXdetector_module")
-    module["data_origin"] = np.array((slow, fast))
-    module["data_size"] = np.array((rows, columns))
-    offset = ((28 - fast) * 0.1, (20 - slow) * 0.1, 0.0)
-    kind = {"transformation_type": "translation"}
-    chain = "/entry/instrument/transformations/distance"
+    module["data_origin"] = np.array(origin)
+    module["data_size"] = np.array(size)
     _axis(
         module,
         "module_offset",
-        0.0,
-        "mm",
-        vector=(1.0, 0.0, 0.0),
-        offset=offset,
+        place["angle"],
+        "deg",
+        vector=(0.0, 0.0, 1.0),
+        offset=place["offset"],
         offset_units="mm",
-        depends_on=chain,
-        **kind,
+        depends_on="/entry/instrument/transformations/distance",
+        transformation_type="rotation",
     )
-    base = str(module.name) + "/module_offset"
-    _axis(module, "fast_pixel_direction", 1e-4, "m", vector=(-1.0, 0.0, 0.0), depends_on=base, **kind)
-    _axis(module, "slow_pixel_direction", 1e-4, "m", vector=(0.0, -1.0, 0.0), depends_on=base, **kind)
+    kind = {"transformation_type": "translation", "depends_on": f"{module.name}/module_offset"}
+    _axis(module, "fast_pixel_direction", 1e-4, "m", vector=(-1.0, 0.0, 0.0), **kind)
+    _axis(module, "slow_pixel_direction", 1e-4, "m", vector=(0.0, -1.0, 0.0), **kind)
 
 
 @pytest.fixture

@@ -124,4 +124,4 @@ def test_damaged_chunks_touch_no_memory_but_their_own(codec: Codec):
     script = Path(__file__).with_name("damage_chunks.py")
     run = subprocess.run([sys.executable, script, codec, "3000"], capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
-    assert 1500 < int(run.stdout) < 3000
+    assert 1500 < int(run.stdout) <= 3000
