@@ -117,17 +117,21 @@ def _within(panel: PlacedPanel, limits: Sequence[float]) -> NDArray[np.bool_]:
     """Pixels of a panel whose centres are within limits of x and y, in CrystFEL's frame and pixels."""
     values = panel.values
     rows, columns = panel.in_slab
-    slow = np.arange(rows.stop - rows.start)[:, None] + 0.5
-    fast = np.arange(columns.stop - columns.start) + 0.5
+    n_slow, n_fast = rows.stop - rows.start, columns.stop - columns.start
     fs, ss = values.vector("fs"), values.vector("ss")
-    inside = np.ones((len(slow), len(fast)), bool)
-    for axis, name in enumerate(("corner_x", "corner_y")):
-        low, high = limits[2 * axis], limits[2 * axis + 1]
-        along_fast, along_slow = fast * fs[axis], slow * ss[axis] + values.number(name)
-        if along_fast.max() + along_slow.max() < low or along_fast.min() + along_slow.min() > high:
-            return np.zeros_like(inside)  # most panels are far from most regions
-        position = along_fast + along_slow
-        inside &= (low <= position) & (position <= high)
+    inside = np.zeros((n_slow, n_fast), bool)
+    corners = [values.number("corner_x"), values.number("corner_y")]
+    for axis in (0, 1):
+        steps = n_fast * float(fs[axis]), n_slow * float(ss[axis])
+        least = corners[axis] + sum(min(step, 0.0) for step in steps)
+        most = corners[axis] + sum(max(step, 0.0) for step in steps)
+        if most < limits[2 * axis] or least > limits[2 * axis + 1]:
+            return inside  # most panels are far from most regions
+    slow, fast = np.arange(n_slow)[:, None] + 0.5, np.arange(n_fast) + 0.5
+    inside[:] = True
+    for axis in (0, 1):
+        position = corners[axis] + fast * fs[axis] + slow * ss[axis]
+        inside &= (limits[2 * axis] <= position) & (position <= limits[2 * axis + 1])
     return inside
 
 

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,15 +117,10 @@ class Values:
 
     def vector(self, name: str) -> NDArray[np.float64]:
         """Vector of shape (3,), written like ``-0.9999x +0.0059y``."""
-        text = self.text(name).replace(" ", "").replace("\t", "")
-        terms = list(_TERM.finditer(text))
-        axes = [term[3] for term in terms]
-        if "".join(term[0] for term in terms) != text or len(set(axes)) < len(axes):
+        components = _components(self.text(name))
+        if components is None:
             raise self.error(name, "expected a vector like -0.9999x +0.0059y +0.0001z")
-        vector = np.zeros(3)
-        for sign, size, axis in (term.groups() for term in terms):
-            vector["xyz".index(axis)] = float(f"{sign}{size or 1}")
-        return vector
+        return np.array(components)
 
     def axes(self) -> tuple[str | int, ...]:
         """Meaning of each axis of the panel's dataset, from ``dim0``, ``dim1``..."""
@@ -148,6 +144,17 @@ class Values:
         if not text.isdigit():
             raise self.error(name, "expected %, ss, fs or a number")
         return int(text)
+
+
+@lru_cache(maxsize=4096)
+def _components(text: str) -> tuple[float, float, float] | None:
+    """x, y and z of a vector; None if it is not written as one. Kept: many panels, many bad regions."""
+    text = "".join(text.split())
+    terms = list(_TERM.finditer(text))
+    sizes = {axis: float(f"{sign}{size or 1}") for sign, size, axis in (term.groups() for term in terms)}
+    if "".join(term[0] for term in terms) != text or len(sizes) < len(terms):
+        return None
+    return sizes.get("x", 0.0), sizes.get("y", 0.0), sizes.get("z", 0.0)
 
 
 def _first_gap(names: list[str]) -> int:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,23 +52,23 @@ def stream(real_data: Path) -> Stream:
     )
 
 
-@pytest.fixture
-def geometry_of(real_data: Path, tmp_path: Path) -> Callable[[dict[str, Any]], Geometry]:
-    """Geometry of a frame: its file is made again with what the geometry file reads there."""
+@pytest.fixture(scope="module")
+def geometries(real_data: Path, stream: Stream, tmp_path_factory: pytest.TempPathFactory) -> list[Geometry]:
+    """Geometry of each frame: its file is made again with what the geometry file reads there."""
+    folder = tmp_path_factory.mktemp("frames")
     lines = (real_data / FOLDER / "geometry.geom").read_text().splitlines()
-    geom = tmp_path / "cspad.geom"  # the mask it names is on another computer
+    geom = folder / "cspad.geom"  # the mask it names is on another computer
     geom.write_text("\n".join(line for line in lines if not line.startswith("mask")))
-
-    def open_frame(frame: dict[str, Any]) -> Geometry:
-        with h5py.File(tmp_path / "frame.h5", "w") as file:
+    found: list[Geometry] = []
+    for frame in stream.frames:
+        with h5py.File(folder / "frame.h5", "w") as file:
             file[ENCODER] = float(frame[f"hdf5/{ENCODER}"])
             file["LCLS/photon_energy_eV"] = float(frame["photon_energy_eV"])
             file.create_dataset("data/data", shape=(1480, 1552), dtype="i2")
-        reader = open_reader(tmp_path / "frame.h5", geom)
+        reader = open_reader(folder / "frame.h5", geom)
         reader.close()
-        return reader.geometry
-
-    return open_frame
+        found.append(reader.geometry)
+    return found
 
 
 def shifted(geometry: Geometry, crystal: dict[str, Any]) -> Geometry:
@@ -89,26 +88,21 @@ def peak_errors(stream: Stream, frame: int, geometry: Geometry) -> NDArray[np.fl
     return 10 * np.linalg.norm(q, axis=1) - printed
 
 
-def test_peaks_have_the_resolution_that_crystfel_printed(
-    stream: Stream, geometry_of: Callable[[dict[str, Any]], Geometry]
-):
+def test_peaks_have_the_resolution_that_crystfel_printed(stream: Stream, geometries: list[Geometry]):
     """To half of the last digit, 0.01 1/nm, where the refined shift of the detector is known."""
-    geometries = {frame["frame"]: geometry_of(frame) for frame in stream.frames}
     known = [peak_errors(stream, c["frame"], shifted(geometries[c["frame"]], c)) for c in stream.crystals]
     assert sum(map(len, known)) > 500
     assert np.abs(np.concatenate(known)).max() < 0.00505
-    plain = [peak_errors(stream, frame, geometry) for frame, geometry in geometries.items()]
+    plain = [peak_errors(stream, frame, geometry) for frame, geometry in enumerate(geometries)]
     assert sum(map(len, plain)) == 2172
     assert np.abs(np.concatenate(plain)).max() < 0.009  # without the shifts, of up to 0.1 mm
 
 
-def test_reflections_are_where_crystfel_predicted_them(
-    stream: Stream, geometry_of: Callable[[dict[str, Any]], Geometry]
-):
+def test_reflections_are_where_crystfel_predicted_them(stream: Stream, geometries: list[Geometry]):
     """To half of the last digit, 0.1 pixel; the matrices keep their hand when they are turned."""
     errors = []
     for crystal in stream.crystals:
-        geometry = shifted(geometry_of(stream.frames[crystal["frame"]]), crystal)
+        geometry = shifted(geometries[crystal["frame"]], crystal)
         axes = np.array([crystal[f"{name}star_nm-1"] for name in "abc"]) / 10
         a_matrix = crystfel_to_laboratory(axes).T
         assert np.linalg.det(a_matrix) > 0
