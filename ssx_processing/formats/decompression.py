@@ -256,10 +256,10 @@ def _decompress_gzip(chunk: NDArray[np.uint8], shuffled: bool, out: NDArray[np.g
         raise ValueError(
             f"is truncated or damaged: it unpacks to {len(unpacked)} bytes, expected {out.nbytes}"
         )
-    pixels = np.frombuffer(unpacked, np.uint8)
-    if shuffled:
-        pixels = pixels.reshape(out.itemsize, out.size).T
-    out.reshape(-1).view(np.uint8).reshape(pixels.shape)[:] = pixels
+    stored, pixels = np.frombuffer(unpacked, np.uint8), out.reshape(-1).view(np.uint8)
+    planes = out.itemsize if shuffled else 1
+    for plane in range(planes):
+        pixels[plane::planes] = stored[plane * (stored.size // planes) :][: stored.size // planes]
 
 
 def _decompress_zstd(chunk: NDArray[np.uint8], out: NDArray[np.generic]) -> None:

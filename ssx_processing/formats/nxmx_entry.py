@@ -7,8 +7,9 @@ import numpy as np
 import nxmx
 
 from ssx_processing.errors import ImageReadError
+from ssx_processing.formats.frame_table import FrameTable
 from ssx_processing.formats.hdf5_files import being_written, dataset_at, group_at
-from ssx_processing.formats.hdf5_frames import FrameTable, resolve
+from ssx_processing.formats.hdf5_frames import resolve
 
 
 class UnknownLayoutError(ImageReadError):

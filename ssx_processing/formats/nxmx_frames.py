@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ssx_processing.errors import GeometryError, ImageReadError, SsxError
 from ssx_processing.formats.decompression import ChunkBuffer
+from ssx_processing.formats.frame_table import FrameTable
 from ssx_processing.formats.hdf5_files import DAMAGE, SIGNATURE, open_hdf5
-from ssx_processing.formats.hdf5_frames import FrameTable
 from ssx_processing.formats.nxmx_entry import (
     UnknownLayoutError,
     announced_image,

@@ -60,6 +60,26 @@ def test_chunk_larger_than_the_buffer_makes_it_grow(tmp_path: Path, rng: np.rand
         np.testing.assert_array_equal(out, pixels)
 
 
+def test_chunk_of_several_frames_is_unpacked_once_until_another_is_asked_for():
+    buffer, unpacked = ChunkBuffer(), []
+
+    def unpack(number: int, pixels: np.ndarray) -> None:
+        unpacked.append(number)
+        if number < 0:
+            raise ValueError("is damaged")
+        pixels[:] = number
+
+    def pixels(number: int) -> np.ndarray:
+        return buffer.unpacked(number, (3, 8), np.dtype("u2"), lambda out: unpack(number, out))
+
+    for number in (1, 1, 1, 2, 1, 1):
+        assert (pixels(number) == number).all()
+    with pytest.raises(ValueError, match="damaged"):
+        pixels(-1)
+    assert (pixels(1) == 1).all()
+    assert unpacked == [1, 2, 1, -1, 1]
+
+
 @pytest.mark.parametrize("name", PACKED)
 def test_truncated_chunk_is_refused_wherever_it_is_cut(tmp_path: Path, rng: np.random.Generator, name: str):
     pixels = rng.poisson(4, (61, 83)).astype(np.uint16)
