@@ -104,7 +104,9 @@ class SpotSettings(Settings):
     pixels_per_ring: Annotated[int, Field(ge=16, le=4096)] = 192
     """Pixels sampled in each ring for its mean and standard deviation."""
     gain: PositiveFloat = 1.0
-    """Counts per photon."""
+    """Counts per photon: of an integrating detector read out in keV the photon energy."""
+    share_hot_pixels: bool = True
+    """A chunk masks hot pixels that chunks before it found; if not, it depends on its own frames only."""
 
 
 class IndexingSettings(Settings):

@@ -177,6 +177,8 @@ def ray_to_pixel(
     return -1.0, -1.0, -1
 
 
+ROWS_AT_ONCE = 128
+"""Of a large detector, so that double precision for all its pixels is never held."""
 WIDE_ANGLE = 2.0 * math.sin(math.radians(7.5))
 """|q| times wavelength at 2 theta = 15 degrees, beyond which polarisation shapes the background."""
 
@@ -196,13 +198,14 @@ def pixel_maps(geometry: Geometry) -> tuple[NDArray[np.float32], NDArray[np.uint
     half = np.zeros(geometry.image_shape, np.uint8)
     rectangles, axes, s0 = panel_rectangles(geometry), panel_axes(geometry), incident_wave_vector(geometry)
     for p, (fast0, slow0, n_fast, n_slow) in enumerate(rectangles):
-        y, x = np.mgrid[slow0 : slow0 + n_slow, fast0 : fast0 + n_fast] + 0.5
-        panel = np.full(x.size, p, np.int32)
-        q = pixel_to_q(x.ravel(), y.ravel(), panel, rectangles, axes, s0, *sensor(geometry))
-        here = np.s_[slow0 : slow0 + n_slow, fast0 : fast0 + n_fast]
-        length[here] = np.linalg.norm(q, axis=1).reshape(x.shape)
-        sideways = np.abs(q[:, 0]) > np.abs(q[:, 1])
-        half[here] = sideways.reshape(x.shape) & (length[here] * geometry.wavelength > WIDE_ANGLE)
+        for first in range(slow0, slow0 + n_slow, ROWS_AT_ONCE):
+            here = np.s_[first : min(first + ROWS_AT_ONCE, slow0 + n_slow), fast0 : fast0 + n_fast]
+            y, x = np.mgrid[here] + 0.5
+            panel = np.full(x.size, p, np.int32)
+            q = pixel_to_q(x.ravel(), y.ravel(), panel, rectangles, axes, s0, *sensor(geometry))
+            length[here] = np.linalg.norm(q, axis=1).reshape(x.shape)
+            sideways = np.abs(q[:, 0]) > np.abs(q[:, 1])
+            half[here] = sideways.reshape(x.shape) & (length[here] * geometry.wavelength > WIDE_ANGLE)
     return length, half
 
 

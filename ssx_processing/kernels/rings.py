@@ -4,9 +4,11 @@ All that depends on geometry and mask only, computed once; what a frame has in i
 `ring_statistics`.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 BLOCK = 64
@@ -60,13 +62,15 @@ def ring_table(
     pixels_per_ring
         Size of the sample that gives a ring's statistics.
     """
-    usable = ~bad_pixels & np.isfinite(q_map)
-    ring, centre_order = _ring_of_pixel(q_map, usable, azimuth_class, edges)
-    n_rings = int(centre_order.size)
-    flat = np.full(q_map.size, n_rings, np.uint16)
-    flat[usable.ravel()] = ring
-    sample, start = _sample_of_rings(flat, n_rings, pixels_per_ring)
-    return RingTable(flat, n_rings, centre_order, sample, start, *_spans_of_blocks(flat, n_rings))
+    azimuth_class = np.zeros(q_map.shape, np.uint8) if azimuth_class is None else azimuth_class
+    edges = np.zeros(q_map.shape, bool) if edges is None else edges
+    flat, q_of_rings, counts = _ring_of_pixel(q_map, bad_pixels, azimuth_class, edges)
+    n_rings = int(q_of_rings.size)
+    start = np.zeros(n_rings + 1, np.int32)
+    start[1:] = np.cumsum(np.minimum(counts, pixels_per_ring))
+    sample = np.empty(start[-1], np.uint32)
+    _draw_sample(flat, counts, start, sample)
+    return RingTable(flat, n_rings, q_of_rings, sample, start, *_spans_of_blocks(flat, n_rings))
 
 
 def edge_pixels(bad_pixels: NDArray[np.bool_], rectangles: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -88,26 +92,72 @@ def edge_pixels(bad_pixels: NDArray[np.bool_], rectangles: NDArray[np.int64]) ->
 
 def _ring_of_pixel(
     q_map: NDArray[np.float32],
-    usable: NDArray[np.bool_],
-    azimuth_class: NDArray[np.uint8] | None,
-    edges: NDArray[np.bool_] | None,
-) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
-    """Ring of each usable pixel and the mean |q| of each ring; small rings joined to the next."""
-    q = q_map[usable].astype(np.float64)
-    if q.size == 0:
-        return np.empty(0, np.uint16), np.empty(0, np.float32)
-    step = _q_per_pixel(q_map)
-    radius = q / step
-    # width 1 up to radius 100, then 1 % of the radius: integral of dr / width
-    number = np.where(radius < 100.0, radius, 100.0 + 100.0 * np.log(np.maximum(radius, 100.0) / 100.0))
-    label = number.astype(np.int64)
-    if azimuth_class is not None:
-        n_classes = int(azimuth_class.max()) + 1
-        label = label * n_classes + azimuth_class[usable]
-    if edges is not None:
-        label[edges[usable]] += int(label.max()) + 1  # after all others, so that small ones join each other
-    counts = np.bincount(label)
-    joined = np.empty(counts.size, np.int64)
+    bad_pixels: NDArray[np.bool_],
+    azimuth_class: NDArray[np.uint8],
+    edges: NDArray[np.bool_],
+) -> tuple[NDArray[np.uint16], NDArray[np.float32], NDArray[np.int64]]:
+    """Ring of each pixel, flat; mean |q| and number of pixels of each ring, small ones joined to the next."""
+    label = np.empty(q_map.size, np.int32)
+    n_labels = _label_pixels(
+        q_map.ravel(), bad_pixels.ravel(), azimuth_class.ravel(), edges.ravel(), _q_per_pixel(q_map), label
+    )
+    counts, sum_q = np.zeros(n_labels, np.int64), np.zeros(n_labels)
+    _count_labels(label, q_map.ravel(), counts, sum_q)
+    joined = _joined(counts)
+    n_pixels = np.bincount(joined, weights=counts).astype(np.int64)
+    mean_q = np.bincount(joined, weights=sum_q) / np.maximum(n_pixels, 1)
+    ring = np.append(joined, np.uint16(len(n_pixels)))[label]  # label -1: the last
+    return ring, mean_q.astype(np.float32), n_pixels
+
+
+@njit(cache=True, nogil=True)
+def _label_pixels(
+    q_map: NDArray[np.float32],
+    bad_pixels: NDArray[np.bool_],
+    azimuth_class: NDArray[np.uint8],
+    edges: NDArray[np.bool_],
+    q_per_pixel: float,
+    label: NDArray[np.int32],
+) -> int:
+    """Write a ring number for each pixel, -1 where it is not usable; return one more than the largest.
+
+    Rings are 1 pixel wide up to a radius of 100, then 1 % of the radius: the number is the integral
+    of dr / width. Classes alternate; edges come after all others, so that small ones join each other.
+    """
+    n_classes = int(azimuth_class.max()) + 1
+    largest = -1
+    for i in range(q_map.size):
+        label[i] = -1
+        if not bad_pixels[i] and q_map[i] == q_map[i]:
+            radius = q_map[i] / q_per_pixel
+            number = radius if radius < 100.0 else 100.0 + 100.0 * math.log(radius / 100.0)
+            label[i] = int(number) * n_classes + azimuth_class[i]
+            largest = max(largest, label[i])
+    n_labels = largest + 1
+    for i in range(q_map.size):
+        if edges[i] and label[i] >= 0:
+            label[i] += largest + 1
+            n_labels = max(n_labels, label[i] + 1)
+    return n_labels
+
+
+@njit(cache=True, nogil=True)
+def _count_labels(
+    label: NDArray[np.int32],
+    q_map: NDArray[np.float32],
+    counts: NDArray[np.int64],
+    sum_q: NDArray[np.float64],
+) -> None:
+    """Add up the pixels of each label, and their |q|."""
+    for i in range(label.size):
+        if label[i] >= 0:
+            counts[label[i]] += 1
+            sum_q[label[i]] += q_map[i]
+
+
+def _joined(counts: NDArray[np.int64]) -> NDArray[np.uint16]:
+    """New numbers of rings with so many pixels, those with too few joined to the next."""
+    joined = np.empty(counts.size, np.uint16)
     current, filled = 0, 0
     for i, count in enumerate(counts):
         joined[i] = current
@@ -116,57 +166,56 @@ def _ring_of_pixel(
             current, filled = current + 1, 0
     if filled and current:
         joined[joined == current] = current - 1
-    ring = joined[label]
-    n = int(ring.max()) + 1
-    total = np.bincount(ring, minlength=n)
-    mean_q = np.bincount(ring, weights=q, minlength=n) / np.maximum(total, 1)
-    return ring.astype(np.uint16), mean_q.astype(np.float32)
+    return joined
 
 
 def _q_per_pixel(q_map: NDArray[np.float32]) -> float:
     """Typical change of |q| from pixel to pixel; a median, which jumps between panels do not move."""
-    along_fast, along_slow = np.diff(q_map[:-1], axis=1), np.diff(q_map[:, :-1], axis=0)
-    gradient = np.hypot(along_fast, along_slow)
+    step = max(q_map.shape[0] // 256, 1)  # some rows tell as much as all
+    here, below = q_map[:-1:step], q_map[1::step]
+    gradient = np.hypot(np.diff(here, axis=1), (below - here)[:, :-1])
     gradient = gradient[np.isfinite(gradient)]
     return max(float(np.median(gradient)), 1e-6) if gradient.size else 1e-6
 
 
-def _sample_of_rings(
-    flat: NDArray[np.uint16], n_rings: int, pixels_per_ring: int
-) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
-    """Addresses of a fixed random sample of each ring, and where each ring's begin."""
-    rng = np.random.default_rng(20140501)
-    order = np.argsort(flat, kind="stable")
-    ends = np.searchsorted(flat[order], np.arange(n_rings + 1))
-    samples = []
-    for r in range(n_rings):
-        members = order[ends[r] : ends[r + 1]]
-        if members.size > pixels_per_ring:
-            members = np.sort(rng.choice(members, pixels_per_ring, replace=False))
-        samples.append(members)
-    start = np.zeros(n_rings + 1, np.int32)
-    start[1:] = np.cumsum([m.size for m in samples])
-    flat_sample = np.concatenate(samples) if samples else np.empty(0)
-    return flat_sample.astype(np.uint32), start
+@njit(cache=True, nogil=True)
+def _draw_sample(
+    ring: NDArray[np.uint16],
+    counts: NDArray[np.int64],
+    start: NDArray[np.int32],
+    sample: NDArray[np.uint32],
+) -> None:
+    """Fill ``sample`` with the addresses of a fixed random choice of each ring's pixels, ascending.
+
+    Selection sampling (Knuth, The Art of Computer Programming 2, 3.4.2, algorithm S): one pass.
+    """
+    np.random.seed(20140501)  # noqa: NPY002 - of compiled code, which has no other
+    left, wanted = counts.copy(), np.diff(start)
+    place = start[:-1].copy()
+    for i in range(ring.size):
+        r = ring[i]
+        if r >= counts.size:
+            continue
+        if np.random.random() * left[r] < wanted[r]:  # noqa: NPY002
+            sample[place[r]] = i
+            place[r] += 1
+            wanted[r] -= 1
+        left[r] -= 1
 
 
 def _spans_of_blocks(flat: NDArray[np.uint16], n_rings: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
     """Which groups of rings each block of pixels spans: row numbers, and the rows."""
     n_blocks = -(-flat.size // BLOCK)
-    padded = np.full(n_blocks * BLOCK, n_rings, np.int64)
-    padded[: flat.size] = flat
-    blocks = padded.reshape(n_blocks, BLOCK)
-    good = blocks < n_rings
-    low = np.where(good, blocks, n_rings).min(axis=1)
-    high = np.where(good, blocks, -1).max(axis=1)
-    pairs = np.stack([low // GROUP, high // GROUP], axis=1)
-    pairs[high < 0] = (1, 0)
-    empty_first = np.concatenate([[(1, 0)], pairs[high >= 0]])
-    spans = (
-        np.concatenate([[(1, 0)], np.unique(empty_first[1:], axis=0)])
-        if len(empty_first) > 1
-        else empty_first
+    blocks = np.full(n_blocks * BLOCK, n_rings, np.uint16)
+    blocks[: flat.size] = flat
+    blocks = blocks.reshape(n_blocks, BLOCK)
+    low = blocks.min(axis=1).astype(np.int64)
+    blocks[blocks == n_rings] = 0
+    high = blocks.max(axis=1).astype(np.int64)
+    good = low < n_rings
+    pairs, number = np.unique(
+        np.stack([low[good] // GROUP, high[good] // GROUP], axis=1), axis=0, return_inverse=True
     )
-    key = {tuple(span): number for number, span in enumerate(spans.tolist())}
-    numbers = np.array([key[tuple(pair)] for pair in pairs.tolist()])
-    return numbers.astype(np.uint16), spans.astype(np.uint16)
+    block_span = np.zeros(n_blocks, np.uint16)
+    block_span[good] = 1 + number.reshape(-1)
+    return block_span, np.concatenate([[(1, 0)], pairs]).astype(np.uint16)

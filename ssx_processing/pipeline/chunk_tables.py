@@ -161,7 +161,8 @@ class ChunkTables:
     def _add_more(self, table: str, **columns: list[Any] | NDArray[Any]) -> None:
         """Add further columns of rows just added."""
         for name, values in columns.items():
-            self._columns[table][name].append(values)
+            kind = COLUMN_TYPES[table][name]
+            self._columns[table][name].append(values if kind == "str" else np.asarray(values, kind))
 
     @property
     def median_cell(self) -> UnitCell | None:

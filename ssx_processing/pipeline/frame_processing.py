@@ -71,7 +71,7 @@ class FrameProcessor:
         underload: float = -math.inf,
     ) -> None:
         self.settings = settings
-        self.bad_pixels = bad_pixels
+        self.bad_pixels = bad_pixels.copy()
         self.saturation = saturation
         self.rocking = rocking or Rocking()
         self.peak_radius_px = settings.integration.peak_radius_px or peak_radius_px
@@ -95,6 +95,11 @@ class FrameProcessor:
     def move_detector(self, by_mm: NDArray[np.float64]) -> None:
         """Move all panels by a (3,) vector; the rings stay, which is near enough for them."""
         self._set_geometry(geo.moved(self.geometry, by_mm))
+
+    def mask(self, pixels: NDArray[np.integer]) -> None:
+        """Never use these pixels again: (n, 2) array, row and column of each."""
+        self.bad_pixels[pixels[:, 0], pixels[:, 1]] = True
+        self.hits.mask(pixels)
 
     def _make_indexer(self) -> Indexer:
         s, sample = self.settings.indexing, self.settings.sample

@@ -68,6 +68,17 @@ class HitFinder:
         """
         return self.finder.find(image)
 
+    def mask(self, pixels: NDArray[np.integer]) -> None:
+        """Never use these pixels again.
+
+        Parameters
+        ----------
+        pixels : (n, 2) array
+            Row and column of each.
+        """
+        rings = self.finder.rings
+        rings.ring[pixels[:, 0] * self.finder.image_shape[1] + pixels[:, 1]] = rings.n_rings
+
     def is_hit(self, spots: SpotList) -> bool:
         """Whether a frame with these spots is a hit."""
         return is_hit(len(spots), float(spots.intensity.sum()), self.settings)

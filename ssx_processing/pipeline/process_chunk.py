@@ -11,16 +11,24 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ssx_processing import __version__
 from ssx_processing.errors import GeometryError, ImageReadError, SsxError
 from ssx_processing.formats.chunk_folder import SUMMARY, read_summary, write_chunk
 from ssx_processing.formats.frames import FrameSet
+from ssx_processing.formats.hot_pixel_files import publish_hot_pixels, published_hot_pixels
 from ssx_processing.formats.run_folder import RunFolder
+from ssx_processing.kernels.hot_pixels import hot_pixels
 from ssx_processing.models import ChunkSummary, FrameCounts, FrameRange, UnitCell
 from ssx_processing.pipeline.calibrate import read_calibration
 from ssx_processing.pipeline.chunk_tables import ChunkTables
 from ssx_processing.pipeline.frame_processing import FrameProcessor
 from ssx_processing.settings import ProcessingSettings, content_key
+
+NONE = np.empty((0, 2), np.int64)
+"""No pixels."""
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +65,11 @@ class ChunkJob:
         """Where its tables are, or will be."""
         return RunFolder(self.run_folder).chunks / self.key
 
+    @property
+    def hot_pixel_folder(self) -> Path:
+        """Where chunks of the same calibration tell each other of hot pixels."""
+        return RunFolder(self.run_folder).hot_pixels / self.calibration_folder.name
+
 
 def process_chunk(job: ChunkJob) -> ChunkSummary:
     """Process the frames of one chunk, or find that it was done.
@@ -77,7 +90,9 @@ def process_chunk(job: ChunkJob) -> ChunkSummary:
 def _compute(job: ChunkJob) -> None:
     started = time.process_time()
     processor = _processor(job.calibration_folder, job.settings.model_dump_json(), threading.get_ident())
-    tables = ChunkTables()
+    masked = published_hot_pixels(job.hot_pixel_folder) if job.settings.spots.share_hot_pixels else NONE
+    processor.mask(masked)
+    tables, isolated = ChunkTables(), []
     error: SsxError | None = None
     with FrameSet(job.paths, job.geometry_file) as frames:
         for frame in range(job.frames.start, job.frames.stop):
@@ -90,12 +105,30 @@ def _compute(job: ChunkJob) -> None:
                 tables.add_unreadable(frame, path, index)
                 continue
             tables.add(frame, path, index, processor.process(image), processor)
+            isolated.append(processor.hits.finder.isolated.copy())
     if error is not None and tables.counts.frames_unreadable == job.frames.n_frames:
         raise ImageReadError(
             f"frames {job.frames.start}-{job.frames.stop - 1}: not one can be read; the last: {error}"
         )
-    write_chunk(job.folder, tables.tables(), _summary_content(job, tables, time.process_time() - started))
+    found = _hot_pixels(job, isolated, processor)
+    content = _summary_content(job, tables, time.process_time() - started)
+    content["hot_pixels"] = {"masked_from_other_chunks": masked.tolist(), "found": found.tolist()}
+    write_chunk(job.folder, tables.tables(), content)
+    if len(found) and job.settings.spots.share_hot_pixels:
+        publish_hot_pixels(job.hot_pixel_folder, job.key, found)
     logger.info("chunk %s: %s", job.key, tables.counts)
+
+
+def _hot_pixels(
+    job: ChunkJob, isolated: list[NDArray[np.int32]], processor: FrameProcessor
+) -> NDArray[np.int64]:
+    """(n, 2) array: row and column of the hot pixels that these frames show and nobody had masked."""
+    flat = hot_pixels(
+        np.concatenate(isolated or [np.empty(0, np.int32)]),
+        len(isolated),
+        job.settings.calibration.hot_pixel_fraction,
+    )
+    return np.stack(np.unravel_index(flat, processor.geometry.image_shape), axis=1)
 
 
 @lru_cache(maxsize=4)

@@ -30,9 +30,10 @@ def find_peaks(
     ring = np.rint(radius_px).astype(int)
     limit = ring_thresholds(values[good], ring[good], threshold, min_snr)[ring]
     strong = good & (values > limit)
-    labels, n_regions = ndimage.label(strong, EIGHT_NEIGHBOURS)
+    labels = np.zeros(strong.shape, np.int32)
+    ndimage.label(strong, EIGHT_NEIGHBOURS, output=labels)
     peaks = []
-    for number, box in enumerate(ndimage.find_objects(labels, n_regions), start=1):
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
         y, x = np.nonzero(labels[box] == number)
         y, x = y + box[0].start, x + box[1].start
         if not min_pixels <= len(x) <= max_pixels:

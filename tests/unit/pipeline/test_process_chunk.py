@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 
 from ssx_processing.errors import ImageReadError, SettingsError, SsxError
+from ssx_processing.formats.chunk_folder import read_summary
 from ssx_processing.models import FrameRange, FrameStatus
 from ssx_processing.pipeline.calibrate import calibrate
 from ssx_processing.pipeline.plan import make_plan
 from ssx_processing.pipeline.process_chunk import process_chunk
 from ssx_processing.settings import SampleSettings, SpotSettings
+from ssx_processing.simulation.scene import Scene
 from tests.unit.pipeline.conftest import ProcessedChip, chunk_jobs
 
 
@@ -92,6 +94,36 @@ def test_a_chunk_without_a_readable_frame_is_an_error_and_leaves_nothing(
     with pytest.raises(ImageReadError, match="frames 10-12: not one can be read"):
         process_chunk(replace(job, frames=FrameRange(10, 13)))
     assert not job.folder.parent.exists()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_hot_pixels_found_in_a_chunk_are_masked_in_the_next(
+    processed_chip: ProcessedChip, tmp_path: Path, shared: bool
+):
+    few = processed_chip.settings.calibration.model_copy(update={"n_frames": 3, "refine_beam_centre": False})
+    settings = processed_chip.settings.model_copy(
+        update={"calibration": few, "spots": SpotSettings(share_hot_pixels=shared), "frames_per_chunk": 40}
+    )
+    plan = make_plan([processed_chip.chip.master], settings)
+    calibration = calibrate(plan, settings, tmp_path)
+    assert calibration.n_hot_pixels == 0  # three frames make no pixel hot
+    first, second = (process_chunk(job) for job in chunk_jobs(plan, settings, calibration, tmp_path)[:2])
+    defects = set(
+        zip(*(axis.tolist() for axis in Scene(processed_chip.truth.settings).defects.at), strict=True)
+    )
+
+    said = [read_summary(chunk.folder)["hot_pixels"] for chunk in (first, second)]
+    found = {tuple(pixel) for pixel in said[0]["found"]}
+    assert said[0]["masked_from_other_chunks"] == []
+    assert found <= defects
+    assert len(found) >= processed_chip.truth.settings.detector.n_stuck_pixels
+    found_again = {tuple(pixel) for pixel in said[1]["found"]}
+    if shared:
+        assert {tuple(pixel) for pixel in said[1]["masked_from_other_chunks"]} == found
+        assert not found_again & found
+    else:
+        assert said[1]["masked_from_other_chunks"] == []
+        assert len(found_again & found) >= processed_chip.truth.settings.detector.n_stuck_pixels
 
 
 def test_no_file_is_an_error(processed_chip: ProcessedChip):
