@@ -122,6 +122,7 @@ def _content(view: FrameView, coded: CodedPixels) -> dict[str, Any]:
         "width": view.image.shape[1],
         "height": view.image.shape[0],
         "counts": [float(f"{value:.6g}") for value in coded.counts],
+        "white": levels.white,
         "softness": levels.softness,
         "black": levels.black,
         "threshold": view.settings.min_spots_for_hit,

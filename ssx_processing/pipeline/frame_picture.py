@@ -33,30 +33,35 @@ MARGIN, LINE, LETTERS = 14, 21, 15
 
 @dataclass(frozen=True)
 class GreyScale:
-    """Counts to darkness: linear up to about the background, then logarithmic."""
+    """Counts to darkness: linear over the background, then logarithmic."""
 
+    white: float
+    """Counts that are white."""
     softness: float
-    """Counts up to which the scale is linear."""
+    """Counts above white up to which the scale is linear."""
     black: float
     """Counts that are black."""
 
     def darkness(self, counts: NDArray[np.floating]) -> NDArray[np.floating]:
-        """0 for no counts, 1 for black."""
-        top = math.asinh(self.black / self.softness)
-        return np.clip(np.arcsinh(counts / self.softness) / top, 0.0, 1.0)
+        """0 for white, 1 for black."""
+        top = math.asinh((self.black - self.white) / self.softness)
+        return np.clip(np.arcsinh((counts - self.white) / self.softness) / top, 0.0, 1.0)
 
 
 def grey_scale(view: FrameView) -> GreyScale:
     """A scale on which background is light grey and spots are dark.
 
-    Black is what a good spot's highest pixel has; without spots, what would be strong everywhere.
+    White is the lowest background less its noise, black what a good spot's highest pixel has.
     """
-    background = view.median_background if len(view.rings.mean) else 0.0
-    softness = max(4.0 * background, view.settings.gain)
-    strong = float(np.median(view.rings.threshold)) if len(view.rings.threshold) else softness
+    gain, rings = view.settings.gain, view.rings
+    if len(rings.mean) == 0:
+        return GreyScale(0.0, gain, 10.0 * gain)
+    white = max(float(np.percentile(rings.mean - 3.0 * rings.deviation, 5)), 0.0)
+    softness = max(8.0 * float(np.median(rings.deviation)), gain)
     peaks = view.spots.peak_value
     top = float(np.percentile(peaks, 60)) if len(peaks) >= 5 else 0.0
-    return GreyScale(softness, max(top, 2.0 * strong, 6.0 * view.settings.gain))
+    strong = 2.0 * float(np.percentile(rings.threshold, 90))
+    return GreyScale(white, softness, max(top, strong, white + softness))
 
 
 def write_picture(view: FrameView, path: Path, *, spots: bool = True, ice: bool = False) -> Path:
@@ -95,7 +100,7 @@ def _pixels(view: FrameView) -> tuple[NDArray[np.uint8], float]:
     colours = np.repeat(grey[:, :, None], 3, axis=2)
     colours[bad] = BAD_COLOUR
     colours[saturated] = SATURATED_COLOUR
-    larger = max(1, SMALLEST_SIDE // max(colours.shape[:2]))
+    larger = max(1, round(SMALLEST_SIDE / max(colours.shape[:2])))
     return np.repeat(np.repeat(colours, larger, axis=0), larger, axis=1), larger / factor
 
 
@@ -155,7 +160,7 @@ def frame_lines(view: FrameView, *, binned: int = 1) -> list[str]:
     lines = [
         f"{view.path.name}   frame {view.frame} of 0-{view.n_frames - 1} (image {view.image_number})",
         view.decision[0].upper() + view.decision[1:],
-        f"{len(view.spots)} spots{d}; median background {view.median_background:.3g} counts per pixel",
+        f"{len(view.spots)} spots{d}; median background {round(view.median_background, 3):g} per pixel",
         f"min_snr {s.min_snr:g}   min_significance {s.min_significance:g}   min_counts {s.min_counts:g}   "
         f"min_pixels {s.min_pixels}   max_pixels {s.max_pixels}   gain {s.gain:g}",
     ]
@@ -172,10 +177,11 @@ def frame_lines(view: FrameView, *, binned: int = 1) -> list[str]:
 def _with_text(picture: Image.Image, lines: Iterable[str]) -> Image.Image:
     """The picture with lines of text and the key to its colours below."""
     lines = list(lines)
-    height = picture.height + 2 * MARGIN + LINE * (len(lines) + 1)
-    sheet = Image.new("RGB", (picture.width, height), "white")
+    font = ImageFont.load_default(size=LETTERS)
+    width = max(picture.width, *(round(font.getlength(line)) + 2 * MARGIN for line in lines))
+    sheet = Image.new("RGB", (width, picture.height + 2 * MARGIN + LINE * (len(lines) + 1)), "white")
     sheet.paste(picture, (0, 0))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=LETTERS)
+    draw = ImageDraw.Draw(sheet)
     y = picture.height + MARGIN
     for number, line in enumerate(lines):
         draw.text((MARGIN, y), line, fill=INK, font=font, stroke_width=0.4 if number < 2 else 0)

@@ -33,7 +33,7 @@ class ResolutionRing:
     pieces: tuple[NDArray[np.float64], ...]
     """Each (n, 2), fast then slow; a ring breaks at the edges of panels."""
     label_at: tuple[float, float]
-    """On the ring, near the same azimuth on all rings."""
+    """On the ring or near it, at about the same azimuth on all rings."""
 
 
 def resolutions_in_view(q_range: tuple[float, float], n_rings: int = 6) -> list[float]:
@@ -84,12 +84,13 @@ def resolution_ring(geometry: Geometry, d: float) -> ResolutionRing | None:
 def _label(
     places: NDArray[np.float64], seen: NDArray[np.int_], shape: tuple[int, int]
 ) -> tuple[float, float]:
-    """Place for a ring's label: one of the azimuths seen, away from the image's edges if there is one."""
+    """Place for a ring's label: at one of the azimuths seen, and inside the image's margin."""
     size = np.array([shape[1], shape[0]])
     inside = np.abs(places[seen] / size - 0.5).max(axis=1) < 0.5 - LABEL_MARGIN
     candidates = seen[inside] if inside.any() else seen
     away = np.abs((candidates - LABEL_AZIMUTH + N_AZIMUTHS // 2) % N_AZIMUTHS - N_AZIMUTHS // 2)
-    x, y = places[candidates[np.argmin(away)]]
+    nearest = places[candidates[np.argmin(away)]]
+    x, y = np.clip(nearest, LABEL_MARGIN * size, (1 - LABEL_MARGIN) * size)
     return float(x), float(y)
 
 

@@ -59,7 +59,7 @@ def tuning_page(images: Sequence[Path], scan: ThresholdScan, recommendation: Rec
     facts = [
         ("files", f"{images[0]}{more}"),
         ("frames", frames),
-        ("background", f"{np.median(scan.median_background):.3g} counts per pixel, median"),
+        ("background", f"{round(float(np.median(scan.median_background)), 3):g} counts per pixel, median"),
     ]
     template = Template((files(__package__ or "") / TEMPLATE).read_text(encoding="utf-8"))
     return template.substitute(
