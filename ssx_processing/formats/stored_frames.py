@@ -79,8 +79,8 @@ class StoredFrames:
         if dataset.is_virtual:
             return ones
         if dataset.chunks is None:
-            compact = dataset.id.get_create_plist().get_layout() == h5py.h5d.COMPACT
-            return ones if compact or dataset.id.get_offset() is not None else ~ones
+            elsewhere = dataset.external or dataset.id.get_create_plist().get_layout() == h5py.h5d.COMPACT
+            return ones if elsewhere or dataset.id.get_offset() is not None else ~ones
         grid = [math.ceil(n / chunk) for n, chunk in zip(dataset.shape, dataset.chunks, strict=True)]
         if dataset.id.get_num_chunks() == math.prod(grid):
             return ones

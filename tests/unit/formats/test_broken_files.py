@@ -50,6 +50,12 @@ def attribute(name: str, key: str, value: Any) -> Callable[[h5py.File], None]:
     return change
 
 
+def without_mask_values(file: h5py.File) -> None:
+    """Leave a mask of which no value was ever written."""
+    del file[f"{DETECTOR}/pixel_mask"]
+    file.create_dataset(f"{DETECTOR}/pixel_mask", (40, 56), "i4", chunks=(40, 56), fillvalue=-1)
+
+
 BROKEN_METADATA: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "complex pixels": (replaced(IMAGES, np.zeros((7, 40, 56), complex)), f"{IMAGES} holds complex128"),
     "text for pixels": (replaced(IMAGES, "no pixels"), f"{IMAGES} has shape \\(\\)"),
@@ -156,6 +162,7 @@ BROKEN_METADATA: dict[str, tuple[Callable[[h5py.File], None], str]] = {
         replaced(f"{DETECTOR}/pixel_mask", np.zeros((40, 55), np.uint32)),
         f"{DETECTOR}/pixel_mask has shape \\(40, 55\\), the images have \\(40, 56\\)",
     ),
+    "mask never written": (without_mask_values, f"{DETECTOR}/pixel_mask was never written"),
     "mask of floats": (
         replaced(f"{DETECTOR}/pixel_mask", np.zeros((40, 56))),
         f"{DETECTOR}/pixel_mask holds float64, expected the integers",

@@ -107,6 +107,14 @@ def test_every_storage_reads_as_h5py_reads_it(write_nxmx: Write, stack: Frames, 
     reader.close()
 
 
+def test_pixels_in_a_raw_file_beside_are_read(write_nxmx: Write, stack: Frames, tmp_path: Path):
+    raw = [(str(tmp_path / "pixels.raw"), 0, stack.nbytes)]
+    reader = NxmxReader(write_nxmx(lambda data: data.create_dataset("data", data=stack, external=raw)))
+    assert reader.frames_available() == 7
+    np.testing.assert_array_equal(read_all(reader), stack)
+    reader.close()
+
+
 @pytest.mark.parametrize(("stored", "read"), [(">u2", "u2"), ("f8", "f4"), ("i8", "i4")])
 def test_other_number_types_are_converted(write_nxmx: Write, stack: Frames, stored: str, read: str):
     frames = stack.astype(stored)
