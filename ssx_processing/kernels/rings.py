@@ -43,7 +43,6 @@ def ring_table(
     q_map: NDArray[np.float32],
     bad_pixels: NDArray[np.bool_],
     azimuth_class: NDArray[np.uint8] | None = None,
-    edges: NDArray[np.bool_] | None = None,
     *,
     pixels_per_ring: int = 192,
 ) -> RingTable:
@@ -57,14 +56,11 @@ def ring_table(
         True where a pixel is never to be used.
     azimuth_class : (slow, fast) array, optional
         Splits each ring: a polarised beam makes the background of outer rings depend on azimuth.
-    edges : (slow, fast) array, optional
-        From `edge_pixels`; they have rings of their own, for they are often larger and count more.
     pixels_per_ring
         Size of the sample that gives a ring's statistics.
     """
     azimuth_class = np.zeros(q_map.shape, np.uint8) if azimuth_class is None else azimuth_class
-    edges = np.zeros(q_map.shape, bool) if edges is None else edges
-    flat, q_of_rings, counts = _ring_of_pixel(q_map, bad_pixels, azimuth_class, edges)
+    flat, q_of_rings, counts = _ring_of_pixel(q_map, bad_pixels, azimuth_class)
     n_rings = int(q_of_rings.size)
     start = np.zeros(n_rings + 1, np.int32)
     start[1:] = np.cumsum(np.minimum(counts, pixels_per_ring))
@@ -76,7 +72,8 @@ def ring_table(
 def edge_pixels(bad_pixels: NDArray[np.bool_], rectangles: NDArray[np.int64]) -> NDArray[np.bool_]:
     """(slow, fast) array: true along the straight borders of panels, and of gaps in the mask.
 
-    A single dead pixel has no such border: three bad pixels in a line make one.
+    Such pixels are often larger and count more. A single dead pixel has no such border: three bad
+    pixels in a line make one.
     """
     edges = np.zeros(bad_pixels.shape, bool)
     for fast0, slow0, n_fast, n_slow in rectangles:
@@ -94,12 +91,11 @@ def _ring_of_pixel(
     q_map: NDArray[np.float32],
     bad_pixels: NDArray[np.bool_],
     azimuth_class: NDArray[np.uint8],
-    edges: NDArray[np.bool_],
 ) -> tuple[NDArray[np.uint16], NDArray[np.float32], NDArray[np.int64]]:
     """Ring of each pixel, flat; mean |q| and number of pixels of each ring, small ones joined to the next."""
     label = np.empty(q_map.size, np.int32)
     n_labels = _label_pixels(
-        q_map.ravel(), bad_pixels.ravel(), azimuth_class.ravel(), edges.ravel(), _q_per_pixel(q_map), label
+        q_map.ravel(), bad_pixels.ravel(), azimuth_class.ravel(), _q_per_pixel(q_map), label
     )
     counts, sum_q = np.zeros(n_labels, np.int64), np.zeros(n_labels)
     _count_labels(label, q_map.ravel(), counts, sum_q)
@@ -115,14 +111,13 @@ def _label_pixels(
     q_map: NDArray[np.float32],
     bad_pixels: NDArray[np.bool_],
     azimuth_class: NDArray[np.uint8],
-    edges: NDArray[np.bool_],
     q_per_pixel: float,
     label: NDArray[np.int32],
 ) -> int:
     """Write a ring number for each pixel, -1 where it is not usable; return one more than the largest.
 
     Rings are 1 pixel wide up to a radius of 100, then 1 % of the radius: the number is the integral
-    of dr / width. Classes alternate; edges come after all others, so that small ones join each other.
+    of dr / width. Classes alternate.
     """
     n_classes = int(azimuth_class.max()) + 1
     largest = -1
@@ -133,12 +128,7 @@ def _label_pixels(
             number = radius if radius < 100.0 else 100.0 + 100.0 * math.log(radius / 100.0)
             label[i] = int(number) * n_classes + azimuth_class[i]
             largest = max(largest, label[i])
-    n_labels = largest + 1
-    for i in range(q_map.size):
-        if edges[i] and label[i] >= 0:
-            label[i] += largest + 1
-            n_labels = max(n_labels, label[i] + 1)
-    return n_labels
+    return largest + 1
 
 
 @njit(cache=True, nogil=True)

@@ -54,6 +54,8 @@ class SpotFinder:
     """A pixel with this value or more is saturated, or marked as no pixel."""
     underload: float = -math.inf
     """A pixel with a lower value holds no count."""
+    edges: NDArray[np.bool_] | None = None
+    """(slow, fast) from `rings.edge_pixels`: they may be part of a spot, but none is sought there."""
     mean: NDArray[np.float32] = field(init=False)
     deviation: NDArray[np.float32] = field(init=False)
     threshold: NDArray[np.float32] = field(init=False)
@@ -71,6 +73,8 @@ class SpotFinder:
         self._alone = np.empty(MOST_ISOLATED, np.int32)
         self._seen = np.zeros(self.rings.ring.size, np.uint8)
         self._stamp = 0
+        shape = self.image_shape
+        self._edges = (np.zeros(shape, bool) if self.edges is None else self.edges).reshape(-1)
         self._table = np.empty((self.max_spots, N_COLUMNS))
         self._region = np.empty((LARGEST_REGION, 2), np.int32)
 
@@ -106,6 +110,7 @@ class SpotFinder:
             flat,
             self.image_shape[1],
             self._strong[:n_strong],
+            self._edges,
             rings.ring,
             self.threshold,
             self._edge,
@@ -218,6 +223,7 @@ def measure_spots(
     image: np.ndarray,
     width: int,
     strong: NDArray[np.int32],
+    edges: NDArray[np.bool_],
     ring: NDArray[np.uint16],
     threshold: NDArray[np.float32],
     edge: NDArray[np.float32],
@@ -239,6 +245,8 @@ def measure_spots(
         Columns of the image.
     strong, threshold
         From `find_strong_pixels`.
+    edges : (slow * fast,) array
+        True where no spot is sought: strong pixels there only join the spots of others.
     ring
         From `RingTable`.
     rectangles : (p, 4) array
@@ -264,7 +272,7 @@ def measure_spots(
     """
     n_spots = n_alone = 0
     for first in strong:
-        if seen[first] == stamp:
+        if edges[first] or seen[first] == stamp:
             continue
         if n_spots == table.shape[0]:
             break

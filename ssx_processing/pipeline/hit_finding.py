@@ -40,9 +40,8 @@ class HitFinder:
         self.q_map, ring_half = geo.pixel_maps(geometry)
         """(slow, fast) array: |q| in 1/Å, nan outside the panels."""
         rectangles = geo.panel_rectangles(geometry)
-        edges = edge_pixels(bad_pixels, rectangles)
         self.finder = SpotFinder(
-            ring_table(self.q_map, bad_pixels, ring_half, edges, pixels_per_ring=settings.pixels_per_ring),
+            ring_table(self.q_map, bad_pixels, ring_half, pixels_per_ring=settings.pixels_per_ring),
             rectangles,
             geometry.image_shape,
             min_snr=settings.min_snr,
@@ -56,6 +55,7 @@ class HitFinder:
             gain=settings.gain,
             saturation=saturation,
             underload=underload,
+            edges=edge_pixels(bad_pixels, rectangles),
         )
 
     def find(self, image: np.ndarray) -> SpotList:

@@ -79,7 +79,6 @@ def test_a_worker_that_has_seen_5000_frames_holds_no_more_than_after_some(
     after = run_worker(repeated(simulated_chip.master, 32), settings, tmp_path)
     assert sum(chunk["frames"] for chunk in after) >= 5000
     memory = [chunk["mb"] for chunk in after]
-    print(memory)
     assert max(memory) < 600
     assert max(memory[-5:]) < max(memory[2:7]) + 25
 
