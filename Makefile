@@ -36,6 +36,7 @@ format: environment  ## format, and mend what the linter can mend
 
 .PHONY: benchmark
 benchmark: environment  ## time of each step per frame, as ratios to bare decompression
+	$(RUN)python benchmarks/hit_finding.py
 	$(RUN)python benchmarks/frames.py
 
 .PHONY: debian

@@ -4,7 +4,7 @@ In the order the pipeline calls them:
 
 ============================  ==========================================================
 geometry                      pixel <-> laboratory <-> reciprocal space
-rings                         ring statistics: what is above background
+rings, ring_statistics        what is above background, by rings of equal resolution
 spot_finding, spot_measuring  strong pixels -> spots of one frame
 hot_pixels                    pixels that are strong without spots
 unit_cell                     cell <-> B matrix, lattice symmetry, strains it allows

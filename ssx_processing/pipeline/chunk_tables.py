@@ -31,7 +31,7 @@ COLUMN_TYPES: dict[str, dict[str, str]] = {
         "resolution_estimate": "float32",
     },
     "spots": {
-        "frame": "int64", **dict.fromkeys(SPOT_COLUMNS, "float32"), "n_pixels": "int32", "panel": "int16",
+        "frame": "int64", **dict.fromkeys(SPOT_COLUMNS, "float32"), "n_pixels": "int32", "n_saturated": "int32", "panel": "int16",
         "lattice": "int16",
     },
     "lattices": {
@@ -88,7 +88,13 @@ class ChunkTables:
             resolution_limit(q),
         )
         self._add("spots", frame, {name: getattr(spots, name) for name in SPOT_COLUMNS})
-        self._add_more("spots", n_pixels=spots.n_pixels, panel=spots.panel, lattice=result.spot_lattice)
+        self._add_more(
+            "spots",
+            n_pixels=spots.n_pixels,
+            n_saturated=spots.n_saturated,
+            panel=spots.panel,
+            lattice=result.spot_lattice,
+        )
         for number in range(n_lattices):
             self._add_lattice(frame, number, result)
 

@@ -80,6 +80,8 @@ def process_chunk(job: ChunkJob) -> ChunkSummary:
     ------
     ImageReadError
         A file cannot be opened, or not one frame of the chunk can be read.
+    DxtbxProcessError
+        The process that reads other formats died or hung again and again; trying again may help.
     """
     if not (job.folder / SUMMARY).is_file():
         _compute(job)
