@@ -13,7 +13,7 @@ N_COLUMNS = 10
 MIN_BACKGROUND_PIXELS = 12
 FINITE = np.float32(1e30)
 """The threshold of bad pixels is larger."""
-MIN_REST = 0.15
+MIN_REST = 0.05
 """The pixels of a spot other than its highest hold at least this fraction of what that one holds."""
 SKIRT_PX = 1.5
 """Width of the ring around a spot that is neither spot nor background."""
