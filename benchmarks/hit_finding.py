@@ -23,16 +23,18 @@ from ssx_processing.simulation.chip_settings import ChipSettings, SimulatedCryst
 
 N_FRAMES = 60
 PASSES = 5
-MANY_SPOTS = SimulatedCrystals(
-    unit_cell=(117.0, 117.0, 60.0, 90.0, 90.0, 90.0), photons_at_4a=150.0, scale_variation=0.2
-)
+SIZES: tuple[tuple[str, dict, float], ...] = (("1 Mpx", {}, 95.0), ("4 Mpx", LARGE, 170.0))
+"""Name, what differs from the default detector, and how bright the crystals are: for some 200 spots."""
 
 
-def measure(folder: Path, detector: SimulatedDetector) -> tuple[Times, int]:
+def measure(folder: Path, detector: SimulatedDetector, photons: float) -> tuple[Times, int]:
     """Times of the stages and median number of spots of a hit."""
+    crystals = SimulatedCrystals(
+        unit_cell=(117.0, 117.0, 60.0, 90.0, 90.0, 90.0), photons_at_4a=photons, scale_variation=0.2
+    )
     settings = ChipSettings(
         n_frames=N_FRAMES, n_files=1, hit_fraction=0.5, two_crystal_fraction=0, detector=detector,
-        crystals=MANY_SPOTS,
+        crystals=crystals,
     )  # fmt: skip
     chip = simulate_chip(folder, settings)
     decompress, times, n_spots = bare_decompressor(chip.data_files[0]), Times(), []
@@ -54,9 +56,9 @@ def main() -> None:
     print(f"{'frames':14s} {'bare ms':>8s} {'read':>6s} {'blank':>6s} {'hit':>6s}   read to spot list: "
           f"{'blank':>6s} {'hit':>6s} {'spots':>6s}")  # fmt: skip
     types: tuple[Literal["uint16", "uint32"], ...] = ("uint16", "uint32")
-    for (name, more), pixel_type in itertools.product((("1 Mpx", {}), ("4 Mpx", LARGE)), types):
+    for (name, more, photons), pixel_type in itertools.product(SIZES, types):
         with tempfile.TemporaryDirectory() as folder:
-            times, n_spots = measure(Path(folder), SimulatedDetector(pixel_type=pixel_type, **more))
+            times, n_spots = measure(Path(folder), SimulatedDetector(pixel_type=pixel_type, **more), photons)
         ms = {stage: float(np.median(values)) for stage, values in times.of.items()}
         bare = ms["decompress"]
         read, blank, hit = (ms[stage] / bare for stage in ("read", "spots, blank", "spots, hit"))
