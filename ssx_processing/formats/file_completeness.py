@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 
+USUAL_HEADER = 1 << 14
 LONGEST_HEADER = 1 << 20
 """Bytes; a CBF of many panels may have tens of kilobytes."""
 
@@ -37,8 +38,10 @@ def check_complete(path, *, checksum=True):
     if suffix in (".gz", ".bz2"):
         return
     with Path(path).open("rb") as file:
-        start = file.read(LONGEST_HEADER)
+        start = file.read(USUAL_HEADER)
         if suffix == ".cbf":
+            if _START_OF_PIXELS not in start:
+                start += file.read(LONGEST_HEADER - len(start))
             _check_cbf(file, start, checksum)
         elif start.startswith(b"{") and b"HEADER_BYTES" in start[:512]:
             _check_smv(start, Path(path).stat().st_size)

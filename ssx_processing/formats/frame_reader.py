@@ -1,5 +1,7 @@
 """One open image file, of whatever format."""
 
+import os
+import stat
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,6 +60,9 @@ class FrameReader(Protocol):
 def open_reader(path: Path, geometry_file: Path | None = None) -> FrameReader:
     """Open an image file: NXmx and DECTRIS masters here, everything else with dxtbx.
 
+    An NXmx file whose geometry cannot be used is refused, not left to dxtbx, which may make
+    something of it: the geometry would be another than the file's.
+
     Parameters
     ----------
     geometry_file
@@ -71,7 +76,8 @@ def open_reader(path: Path, geometry_file: Path | None = None) -> FrameReader:
     GeometryError
         The file is known but says too little about beam or detector.
     """
-    check_file(path)
+    if not file_status(path).st_size:
+        raise ImageReadError(f"{path}: is empty")
     if geometry_file is None:
         return _opened(path)
     given = read_geometry(geometry_file, path)
@@ -98,7 +104,7 @@ def _opened(path: Path) -> FrameReader:
         return DxtbxReader(path)
     try:
         return NxmxReader(path)
-    except (UnknownLayoutError, GeometryError) as error:
+    except UnknownLayoutError as error:
         try:
             return DxtbxReader(path)
         except ImageReadError as other:
@@ -135,14 +141,23 @@ def _placed_as_in(path: Path, given: GeometryFile) -> GeometryFile:
     return replaced_panels(given, own, reader.geometry.image_shape)
 
 
-def check_file(path: Path) -> None:
-    """Raise unless ``path`` is a file with something in it."""
-    if path.is_dir():
+def file_status(path: Path) -> os.stat_result:
+    """Size and times of a file.
+
+    Raises
+    ------
+    ImageReadError
+        It is no file, or not there.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise ImageReadError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ImageReadError(f"{path}: {error.strerror}") from error
+    if stat.S_ISDIR(status.st_mode):
         raise ImageReadError(f"{path}: is a folder; name the image files in it")
-    if not path.exists():
-        raise ImageReadError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise ImageReadError(f"{path}: is empty")
+    return status
 
 
 def _without_path(error: ImageReadError, path: Path) -> str:

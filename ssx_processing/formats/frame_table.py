@@ -108,9 +108,9 @@ class FrameTable:
 
     def check_alike(self, where: object) -> None:
         """Raise ImageReadError if not all frames have one shape and type."""
-        kinds = {(stored.image_shape, stored.pixel_type) for stored in self.stored}
+        kinds = {(s.image_shape, s.pixel_type): f"{s.name} of {s.file.name}" for s in reversed(self.stored)}
         if len(kinds) > 1:
-            names = ", ".join(sorted(f"{shape} {dtype}" for shape, dtype in kinds))
+            names = ", ".join(f"{name} has {shape} {dtype}" for (shape, dtype), name in kinds.items())
             raise ImageReadError(f"{where}: its datasets differ in shape or type: {names}")
 
     def close(self) -> None:

@@ -1,8 +1,10 @@
 """Frames of many image files as one data set."""
 
 import math
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -12,13 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssx_processing.errors import GeometryError, ImageReadError
-from ssx_processing.formats.frame_reader import FrameReader, check_file, open_reader
+from ssx_processing.formats.file_completeness import NotReadableError, check_complete
+from ssx_processing.formats.frame_reader import FrameReader, file_status, open_reader
 from ssx_processing.formats.geometry_difference import geometry_difference
 from ssx_processing.formats.geometry_file import geometry_identity
 from ssx_processing.formats.nxmx_frames import is_hdf5
 
 MAX_OPEN_FILES = 4
 """Readers that a FrameSet keeps open."""
+SETTLING_S = 60.0
+"""So long after its last change a file of one frame that is not whole is waited for; then it is given up."""
+FIRST_FILES = 3
+"""So many files of single frames are tried until one can be read, which stands for all."""
 PULSE_TOLERANCE = 0.01
 """By so much, relative, wavelengths may differ that a geometry file takes from the images, pulse by pulse."""
 
@@ -30,7 +37,8 @@ class FrameSet:
     saturation and the highest underload count.
 
     All HDF5 files are looked at on construction. Of other files only the first is: if it holds one
-    frame, others with its suffix are taken to hold one each, which is checked when they are read.
+    frame, others with its suffix are taken to hold one each, which is checked when they are read. A
+    file among them that cannot be read costs its frame only.
     """
 
     def __init__(self, paths: Sequence[Path], geometry_file: Path | None = None) -> None:
@@ -53,17 +61,23 @@ class FrameSet:
         self.paths = tuple(Path(path) for path in paths)
         self.geometry_file = geometry_file
         for path in self.paths:
-            check_file(path)
+            file_status(path)
         self._readers: OrderedDict[int, FrameReader] = OrderedDict()
         self._files: dict[int, list[Path]] = {}
         self._counts: dict[int, int] = {}
         self._complete: set[int] = set()
-        first = self._readers[0] = self._open(0)
-        self.geometry = first.geometry
-        self.saturation = first.saturation
-        self.underload = first.underload
-        self.bad_pixels = first.bad_pixels
-        counts = [self._count(number) for number in range(len(self.paths))]
+        self._missing: str | None = None
+        try:
+            self._first, first = self._open_first()
+            self._readers[self._first] = first
+            self._singles = self._counts[0] == 1 and not is_hdf5(self.paths[0])
+            self.geometry = first.geometry
+            self.saturation, self.underload = first.saturation, first.underload
+            self.bad_pixels = first.bad_pixels
+            counts = [self._count(number) for number in range(len(self.paths))]
+        except BaseException:
+            self.close()
+            raise
         self._starts = np.concatenate([[0], np.cumsum(counts)])
         self.n_frames = int(self._starts[-1])
 
@@ -86,16 +100,25 @@ class FrameSet:
         return self._reader(number).read(index)
 
     def frames_available(self) -> int:
-        """Frames, from the first on, that can be read now; looks again at files that were not complete."""
-        waiting = self._first_incomplete()
-        if waiting is None:
-            return self.n_frames
-        return int(self._starts[waiting]) + self._reader(waiting).frames_available()
+        """Frames, from the first on, that can be read now; looks again at files that were not complete.
+
+        Those that never will be, in damaged files, count as available: reading them raises.
+        """
+        self._missing = ""
+        for number in range(len(self.paths)):
+            available, self._missing = self._look(number)
+            if available < self._counts[number]:
+                return int(self._starts[number]) + available
+        return self.n_frames
 
     def missing(self) -> str:
-        """What the first frame that is not available waits for; empty if nothing is missing."""
-        waiting = self._first_incomplete()
-        return "" if waiting is None else self._reader(waiting).missing()
+        """What the first frame that is not available waits for; empty if nothing is missing.
+
+        As of the last ``frames_available``.
+        """
+        if self._missing is None:
+            self.frames_available()
+        return self._missing or ""
 
     def identity(self) -> dict[str, Any]:
         """What the pixels depend on, for a hash.
@@ -135,31 +158,52 @@ class FrameSet:
         number = int(np.searchsorted(self._starts, frame, side="right")) - 1
         return number, frame - int(self._starts[number])
 
-    def _first_incomplete(self) -> int | None:
-        """Number of the first file that does not hold all its frames yet."""
-        for number, path in enumerate(self.paths):
-            if number in self._complete or number not in self._files:
-                check_file(path)  # one frame each, or complete when it was opened
-            elif self._reader(number).frames_available() < self._counts[number]:
-                return number
-            else:
-                self._complete.add(number)
-        return None
+    def _look(self, number: int) -> tuple[int, str]:
+        """Frames of a file that can be read now, and what the others wait for."""
+        path, n_frames = self.paths[number], self._counts[number]
+        if number in self._complete:
+            file_status(path)
+            return n_frames, ""
+        if number not in self._files:  # one frame, not opened yet
+            reason = _being_written(path)
+            return (0, reason) if reason else (n_frames, "")
+        reader = self._reader(number)
+        available = reader.frames_available()
+        if available < n_frames:
+            return available, reader.missing()
+        self._complete.add(number)
+        self._files[number] = reader.files()  # some may have come since it was opened
+        self._take_limits(reader)
+        return n_frames, ""
 
     def _count(self, number: int) -> int:
         """Frames in a file, from the first file where that tells (see the class)."""
-        path = self.paths[number]
-        alike = path.suffix == self.paths[0].suffix and self._counts[0] == 1
-        if number in self._counts:
-            return self._counts[number]
-        if alike and not is_hdf5(path):
-            self._counts[number] = 1
-        else:
-            reader = self._reader(number)
-            self.bad_pixels = self.bad_pixels | reader.bad_pixels
-            self.saturation = min(self.saturation, reader.saturation)
-            self.underload = max(self.underload, reader.underload)
+        if number not in self._counts:
+            if self._singles and self.paths[number].suffix == self.paths[0].suffix:
+                self._counts[number] = 1
+            else:
+                self._take_limits(self._reader(number))
         return self._counts[number]
+
+    def _take_limits(self, reader: FrameReader) -> None:
+        """Add what one more file says of pixels and values that do not count."""
+        self.bad_pixels = self.bad_pixels | reader.bad_pixels
+        self.saturation = min(self.saturation, reader.saturation)
+        self.underload = max(self.underload, reader.underload)
+
+    def _open_first(self) -> tuple[int, FrameReader]:
+        """Number and reader of the first file; of single frames, if it is damaged, of one of the next."""
+        try:
+            return 0, self._open(0)
+        except ImageReadError:
+            if is_hdf5(self.paths[0]):
+                raise
+            for number in range(1, min(FIRST_FILES, len(self.paths))):
+                with suppress(ImageReadError):
+                    if self.paths[number].suffix == self.paths[0].suffix:
+                        self._counts = {0: 1, number: 1}
+                        return number, self._open(number)
+            raise
 
     def _reader(self, number: int) -> FrameReader:
         """Open reader of a file, checked against the first."""
@@ -193,5 +237,20 @@ class FrameSet:
         if difference:
             self._readers.pop(number).close()
             raise GeometryError(
-                f"{reader.path}: {difference} than in {self.paths[0]}; process files of one geometry together"
+                f"{reader.path}: {difference} than in {self.paths[self._first]}; "
+                "process files of one geometry together"
             )
+
+
+def _being_written(path: Path) -> str:
+    """Say what a file of one frame lacks, if it changed lately; else empty: it is whole, or will never be."""
+    status = file_status(path)
+    if time.time() - status.st_mtime > SETTLING_S:
+        return ""
+    if not status.st_size:
+        return f"{path}: is empty; is the detector still writing?"
+    try:
+        check_complete(path, checksum=False)
+    except NotReadableError as error:
+        return f"{path}: {error}"
+    return ""

@@ -2,6 +2,7 @@
 
 import ctypes
 import fcntl
+import resource
 import struct
 from collections.abc import Callable
 from functools import cache
@@ -18,6 +19,8 @@ DAMAGE = (KeyError, OSError, RuntimeError, ValueError, TypeError, OverflowError,
 
 _END_OF_FILE_AT = {0: 40, 1: 44, 2: 28, 3: 28}
 """Where the superblock of each version, with addresses of 8 bytes, holds the end of the file."""
+_MANY_FILES = 1 << 16
+"""Open at once, where the system lets us: a master may have thousands of data files, many limits are 1024."""
 _METADATA_READ_ATTEMPTS = 28
 """HDF5 waits 1 ns after the first and twice as long after each, so this gives up after 0.3 s."""
 
@@ -30,6 +33,7 @@ def open_hdf5(path: Path) -> h5py.File:
     ImageReadError
         HDF5 cannot open it, for instance because it is truncated.
     """
+    _allow_many_files()
     refuse_truncated(path)
     _refuse_locked(path)
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
@@ -41,6 +45,14 @@ def open_hdf5(path: Path) -> h5py.File:
         return h5py.File(h5py.h5f.open(str(path).encode(), flags, fapl=access))
     except DAMAGE as error:
         raise ImageReadError(f"{path}: HDF5 cannot open it ({error}); copy or collect it again") from error
+
+
+def _allow_many_files() -> None:
+    """Raise this process's limit of open files as far as it may itself."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MANY_FILES if most == resource.RLIM_INFINITY else min(most, _MANY_FILES)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 @cache
@@ -135,9 +147,11 @@ def group_at(group: h5py.Group, name: str) -> h5py.Group:
 def linked_file(file: Path, name: str) -> Path | None:
     """File to which a link or a virtual dataset in ``file`` refers; None if there is none.
 
-    It is looked for where the link says, and beside ``file``, as collections are moved and copied.
+    It is looked for where the link says, and beside ``file``, as collections are moved and copied;
+    also from where ``file`` really is, if that is a symbolic link. HDF5 does the same.
     """
-    candidates = (file.parent / name, file.parent / Path(name).name)
+    folders = dict.fromkeys((file.parent, file.resolve().parent))
+    candidates = [folder / place for folder in folders for place in (name, Path(name).name)]
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 

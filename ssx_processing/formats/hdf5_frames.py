@@ -28,10 +28,14 @@ def frame_table(datasets: Sequence[h5py.Dataset], *, channels: bool = False) -> 
         A dataset holds no images, or the datasets do not fit together.
     """
     table = FrameTable(channels=channels)
-    for dataset in datasets:
-        table.extend(*resolve(dataset, table))
-    if datasets:
-        table.check_alike(datasets[0].file.filename)
+    try:
+        for dataset in datasets:
+            table.extend(*resolve(dataset, table))
+        if datasets:
+            table.check_alike(datasets[0].file.filename)
+    except BaseException:
+        table.close()
+        raise
     return table
 
 

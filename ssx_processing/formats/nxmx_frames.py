@@ -30,9 +30,17 @@ def is_hdf5(path: Path) -> bool:
     """Whether the file begins like HDF5, after a user block of up to 2048 bytes.
 
     A truncated file does too, so that its error can say so.
+
+    Raises
+    ------
+    ImageReadError
+        It cannot be read at all.
     """
-    with path.open("rb") as file:
-        start = file.read(2048 + len(SIGNATURE))
+    try:
+        with path.open("rb") as file:
+            start = file.read(2048 + len(SIGNATURE))
+    except OSError as error:
+        raise ImageReadError(f"{path}: {error.strerror or error}") from error
     return any(start[offset:].startswith(SIGNATURE) for offset in (0, 512, 1024, 2048))
 
 
@@ -99,6 +107,7 @@ class NxmxReader:
             )
             self.saturation = saturation(detector, self.pixel_type)
             self.underload = underload(detector, self.pixel_type)
+            self._own_limits = self.saturation, self.underload
             self._mask_files = {Path(mask.file.filename) for mask in pixel_masks(detector)}
         except GeometryError as error:
             raise GeometryError(f"{self.path}: {error}") from error
@@ -125,7 +134,7 @@ class NxmxReader:
                 return nxmx_geometry(entry, image_shape)
             return filewriter_geometry(entry, image_shape)
         except GeometryError as error:
-            raise GeometryError(f"{self.path}: {error}") from error
+            raise GeometryError(f"{self.path}: {error}; or give a geometry with --geometry FILE") from error
 
     def read(self, index: int) -> NDArray[np.generic]:
         """Raw pixels of one frame, shape (slow, fast); the next read overwrites them.
@@ -155,11 +164,14 @@ class NxmxReader:
         ImageReadError
             A file that could be opened before no longer can.
         """
-        if self._available is not None and self._available < self.n_frames:
+        try:
+            self._available = self._readable()
+        except DAMAGE:
+            self._available = 0  # changed while it was open
+        if self._available < self.n_frames:
             with _damage_named(self.path):
                 self._open_again()
-        readable = np.append(self._table.readable()[: self.n_frames], False)
-        self._available = int(readable.argmin())
+                self._available = self._readable()
         self._missing = ""
         if self._available < self.n_frames:
             there = self._available < len(self._table)
@@ -168,6 +180,10 @@ class NxmxReader:
                 f"{self.path}: {self._available} of {self.n_frames} frames are there; {self._here(why)}"
             )
         return self._available
+
+    def _readable(self) -> int:
+        """Frames, from the first on, that can be read as the files were when they were opened."""
+        return int(np.append(self._table.readable()[: self.n_frames], False).argmin())
 
     def missing(self) -> str:
         """What the frames that are not available wait for; empty if nothing is missing.
@@ -187,17 +203,28 @@ class NxmxReader:
         entry, _ = find_entry(self._file, any_with_data=True)
         self._table = entry_frames(entry)
         image_shape, pixel_type = self._image(entry)
-        if image_shape != self.geometry.image_shape:
+        is_first = bool(self._table.stored) and not self._stored_any
+        expected = self.geometry.image_shape, pixel_type if is_first else self.pixel_type
+        if self._table.stored and (image_shape, pixel_type) != expected:
             raise ImageReadError(
-                f"{self.path}: now has images of {image_shape}, had {self.geometry.image_shape}"
+                f"{self.path}: now has images of {image_shape} {pixel_type}, had {expected[0]} {expected[1]}"
             )
-        if self._table.stored and not self._stored_any:
+        if is_first:
             self.pixel_type = pixel_type
             self._pixels = np.empty(image_shape, pixel_type)
-            others = self.bad_pixels  # also those that were added from elsewhere
-            self._take_limits(entry)
-            self.bad_pixels |= others
+            self._take_limits_again(entry)
             self._stored_any = True
+
+    def _take_limits_again(self, entry: h5py.Group) -> None:
+        """Read which pixels and values count, and keep what a geometry file has added meanwhile."""
+        bad, saturation, underload = self.bad_pixels, self.saturation, self.underload
+        own_saturation, own_underload = self._own_limits
+        self._take_limits(entry)
+        self.bad_pixels |= bad
+        if saturation != own_saturation:
+            self.saturation = min(saturation, self.saturation)
+        if underload != own_underload:
+            self.underload = max(underload, self.underload)
 
     def files(self) -> list[Path]:
         """Every file on which pixels or mask depend, the master first."""

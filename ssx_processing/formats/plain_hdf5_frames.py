@@ -163,13 +163,18 @@ class PlainHdf5Reader:
 
     def frames_available(self) -> int:
         """Frames, from the first on, that can be read now; looks again at files that lacked some."""
-        if self._available is not None and self._available < self.n_frames:
+        self._available = self._readable()
+        if self._available < self.n_frames:
             self.close()
             self._file = open_hdf5(self.path)
             self._open_tables()
-        there = [np.append(table.readable(), False)[: self.n_frames + 1] for table in self._tables.values()]
-        self._available = min((int(readable.argmin()) for readable in there), default=self.n_frames)
+            self._available = self._readable()
         return self._available
+
+    def _readable(self) -> int:
+        """Frames, from the first on, that can be read as the files were when they were opened."""
+        there = [np.append(table.readable(), False)[: self.n_frames + 1] for table in self._tables.values()]
+        return min((int(readable.argmin()) for readable in there), default=self.n_frames)
 
     def missing(self) -> str:
         """What the frames that are not available wait for; empty if nothing is missing."""

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.unit.formats.crystfel_files import WriteGeom, WriteImages, geom_writer, images_writer
+
 WriteNxmx = Callable[..., Path]
 
 
@@ -172,3 +174,15 @@ def write_filewriter(tmp_path: Path) -> WriteNxmx:
         return master
 
     return write
+
+
+@pytest.fixture
+def geom(tmp_path: Path) -> WriteGeom:
+    """Write ``detector.geom`` with some texts."""
+    return geom_writer(tmp_path)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> WriteImages:
+    """Write ``images.h5`` for it."""
+    return images_writer(tmp_path)

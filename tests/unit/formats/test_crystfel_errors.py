@@ -13,19 +13,7 @@ from tests.unit.formats.crystfel_files import (
     PANEL,
     WriteGeom,
     WriteImages,
-    geom_writer,
-    images_writer,
 )
-
-
-@pytest.fixture
-def geom(tmp_path: Path) -> WriteGeom:
-    return geom_writer(tmp_path)
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> WriteImages:
-    return images_writer(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """CrystFEL geometry files: positions and other values, as the manual page has them."""
 
 import logging
-from pathlib import Path
 
 import gemmi
 import numpy as np
@@ -16,19 +15,7 @@ from tests.unit.formats.crystfel_files import (
     PANEL,
     WriteGeom,
     WriteImages,
-    geom_writer,
-    images_writer,
 )
-
-
-@pytest.fixture
-def geom(tmp_path: Path) -> WriteGeom:
-    return geom_writer(tmp_path)
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> WriteImages:
-    return images_writer(tmp_path)
 
 
 def test_crystfel_frame_is_turned_half_about_the_vertical():

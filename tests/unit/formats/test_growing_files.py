@@ -1,6 +1,7 @@
 """Files that a detector still writes: what can be read now, without waiting, crashing or zeros."""
 
 import multiprocessing
+import resource
 import time
 from collections.abc import Callable, Generator
 from multiprocessing.synchronize import Event
@@ -14,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ssx_processing.errors import ImageReadError
+from ssx_processing.formats.frames import FrameSet
 from ssx_processing.formats.nxmx_frames import NxmxReader
 
 Write = Callable[..., Path]
@@ -100,6 +102,97 @@ def test_sources_of_a_virtual_dataset_appear_one_by_one(
     write_frames("a.h5", stack[:3])
     assert quickly(reader.frames_available) == 7
     assert_reads(reader, stack)
+    reader.close()
+
+
+def test_virtual_dataset_of_a_master_that_is_a_symbolic_link_finds_its_sources(
+    write_nxmx: Write, write_frames: Write, stack: Frames, tmp_path: Path
+):
+    def add(data: h5py.Group) -> None:
+        layout = h5py.VirtualLayout(stack.shape, "u2")
+        layout[:] = h5py.VirtualSource("a.h5", "entry/data/data", stack.shape)
+        data.create_virtual_dataset("data", layout)
+
+    write_frames("a.h5", stack)
+    link = tmp_path / "elsewhere" / "link.nxs"
+    link.parent.mkdir()
+    link.symlink_to(write_nxmx(add))
+    reader = NxmxReader(link)
+    assert reader.frames_available() == 7
+    assert_reads(reader, stack)
+    reader.close()
+
+
+def test_master_may_have_more_data_files_than_the_limit_of_open_files(
+    write_filewriter: Write, write_frames: Write, stack: Frames
+):
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    names = tuple(f"x_data_{number:06d}.h5" for number in range(1, 101))
+    for name in names:
+        write_frames(name, stack[:1])
+    master = write_filewriter(names)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 40, most))
+        reader = NxmxReader(master)
+        assert reader.frames_available() == 100
+        reader.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (now, most))
+
+
+def test_limits_of_a_geometry_file_outlast_the_first_data(
+    write_nxmx: Write, write_frames: Write, stack: Frames, tmp_path: Path
+):
+    def add(data: h5py.Group) -> None:
+        layout = h5py.VirtualLayout(stack.shape, "u4")
+        layout[:] = h5py.VirtualSource("a.h5", "entry/data/data", stack.shape)
+        data.create_virtual_dataset("data", layout)
+
+    (tmp_path / "a.geom").write_text(
+        "wavelength = 1 A\nclen = 0.2\nres = 10000\nmax_adu = 900\nflag_lessthan = 1\n"
+        "p0/min_fs = 0\np0/max_fs = 55\np0/min_ss = 0\np0/max_ss = 39\n"
+        "p0/fs = x\np0/ss = y\np0/corner_x = -28\np0/corner_y = -20\ndata = /entry/data/data\n"
+        "dim0 = %\ndim1 = ss\ndim2 = fs\n"
+    )
+    with FrameSet([write_nxmx(add)], tmp_path / "a.geom") as frames:
+        assert (frames.frames_available(), frames.saturation, frames.underload) == (0, 900, 1)
+        assert "a.h5" not in [Path(file["path"]).name for file in frames.identity()["files"]]
+        write_frames("a.h5", stack)
+        assert (frames.frames_available(), frames.saturation, frames.underload) == (7, 900, 1)
+        reader = frames._reader(0)
+        assert (reader.saturation, reader.underload, reader.pixel_type) == (900, 1, np.uint16)
+        assert "a.h5" in [Path(file["path"]).name for file in frames.identity()["files"]]
+
+
+def test_frame_set_takes_the_limits_of_the_first_data(write_nxmx: Write, write_frames: Write, stack: Frames):
+    def add(data: h5py.Group) -> None:
+        layout = h5py.VirtualLayout(stack.shape, "u4")
+        layout[:] = h5py.VirtualSource("a.h5", "entry/data/data", stack.shape)
+        data.create_virtual_dataset("data", layout)
+
+    mask = np.zeros((40, 56), np.uint32)
+    mask[2] = 1
+    with FrameSet([write_nxmx(add, mask=mask)]) as frames:
+        assert frames.saturation == 2**32 - 1
+        write_frames("a.h5", stack)
+        assert (frames.frames_available(), frames.saturation) == (7, 65535)
+        assert frames.bad_pixels[2].all()
+
+
+def test_file_replaced_by_one_of_another_type_is_refused_while_it_is_open(
+    write_nxmx: Write, write_frames: Write, stack: Frames, tmp_path: Path
+):
+    def add(data: h5py.Group) -> None:
+        layout = h5py.VirtualLayout(stack.shape, "u2")
+        layout[:] = h5py.VirtualSource("a.h5", "entry/data/data", stack.shape)
+        data.create_virtual_dataset("data", layout)
+
+    write_frames("a.h5", stack[:3])
+    reader = NxmxReader(write_nxmx(add))
+    assert reader.frames_available() == 3
+    write_frames("b.h5", stack.astype("i2")).replace(tmp_path / "a.h5")
+    with pytest.raises(ImageReadError, match=r"now has images of \(40, 56\) int16, had \(40, 56\) uint16"):
+        reader.frames_available()
     reader.close()
 
 
