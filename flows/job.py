@@ -38,7 +38,7 @@ class ProcessRequest(BaseModel):
     folder: Path | None = None
     """Where results go; for files required, for a group by default as the site says."""
     geometry_file: Path | None = None
-    """CrystFEL's .geom or DIALS's .expt for files that carry no geometry or a wrong one."""
+    """CrystFEL's .geom or DIALS's .expt for files that carry no geometry or a wrong one; else the site's."""
 
     @property
     def title(self) -> str:
@@ -105,6 +105,7 @@ def job_of_files(request: ProcessRequest, site: SiteSettings) -> Job:
     ImageReadError
         A file is missing.
     """
+    request = _with_geometry(request, site)
     missing = [path for path in request.files if not path.is_file()]
     if missing:
         raise ImageReadError(f"{missing[0]}: no such file")
@@ -139,6 +140,7 @@ def job_of_group(request: ProcessRequest, group: DataCollectionGroup, site: Site
     ImageReadError
         The files of a data collection are not there.
     """
+    request = _with_geometry(request, site)
     where = f"group {group.group_id} ({group.proposal})"
     if not group.data_collections:
         raise SettingsError(f"{where} has no data collections yet")
@@ -188,6 +190,11 @@ def processing_settings(
     return ProcessingSettings.model_validate(
         reduce(merged_mappings, (of_geometry or {}, site.processing, request.settings, sample))
     )
+
+
+def _with_geometry(request: ProcessRequest, site: SiteSettings) -> ProcessRequest:
+    """Request with the site's geometry file, if it names none."""
+    return request.model_copy(update={"geometry_file": request.geometry_file or site.geometry_file})
 
 
 def geometry_of(request: ProcessRequest) -> GeometryIdentity | None:

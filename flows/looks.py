@@ -169,8 +169,10 @@ def why_not_complete(job: Job, site: SiteSettings) -> str:
         if collection is None:
             continue
         try:
-            with FrameSet(data_set.paths) as frames:
+            with FrameSet(data_set.paths, data_set.geometry_file) as frames:
                 n_frames = frames.n_frames
+                if frames.frames_available() < n_frames:
+                    return frames.missing()
                 changed_ns = max(file["mtime_ns"] for file in frames.identity()["files"])
         except (SsxError, OSError) as error:
             return one_line(error)

@@ -43,6 +43,8 @@ class SiteSettings(BaseSettings):
     """What the watcher takes for serial crystallography."""
     processing: dict[str, Any] = {}
     """Settings of the processing that differ from the defaults, e.g. {"spots": {"gain": 2}}."""
+    geometry_file: Path | None = None
+    """CrystFEL's .geom or DIALS's .expt for all images, unless --geometry names another."""
     executor: Literal["local"] = "local"
     """What computes chunks: processes of this machine."""
     n_workers: PositiveInt = Field(default_factory=lambda: len(os.sched_getaffinity(0)))

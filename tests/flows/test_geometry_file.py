@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from flows.databases import find_job, open_databases
 from flows.job import ProcessRequest, job_of_files
+from flows.looks import why_not_complete
 from flows.merge import MergeRequest, run_merge
 from flows.process import run_process
 from flows.settings import SiteSettings
@@ -122,3 +123,22 @@ def test_a_wrong_geometry_file_is_one_line(
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert message in line
+
+
+def test_geometry_file_of_the_site_is_as_good_as_one_given_by_hand(
+    chip: SimulatedChip, plain: Path, geom: Path, ispyb: Engine, site: SiteSettings, tmp_path: Path
+):
+    here = site.model_copy(update={"geometry_file": geom})
+    by_hand = request(chip, plain, geom)
+    assert job_of_files(by_hand.model_copy(update={"geometry_file": None}), here) == job_of_files(
+        by_hand, site
+    )
+    other = tmp_path / "other.geom"
+    other.write_text(geom.read_text() + "\np0/mask_edge_pixels = 1\n")
+    assert job_of_files(request(chip, plain, other), here) == job_of_files(request(chip, plain, other), site)
+    geom.write_text("\n".join(line for line in geom.read_text().splitlines() if not line.startswith("mask")))
+    group_id = enter_chip(ispyb, chip, CHIP).group_id
+    with open_databases(site) as databases:
+        given = find_job(ProcessRequest(group_id=group_id, geometry_file=geom), site, databases)
+        assert find_job(ProcessRequest(group_id=group_id), here, databases) == given
+    assert why_not_complete(given, here) == ""
