@@ -157,6 +157,8 @@ def file_status(path: Path) -> os.stat_result:
         raise ImageReadError(f"{path}: {error.strerror}") from error
     if stat.S_ISDIR(status.st_mode):
         raise ImageReadError(f"{path}: is a folder; name the image files in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageReadError(f"{path}: is a pipe or a device, expected a file of images")
     return status
 
 

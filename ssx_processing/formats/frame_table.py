@@ -67,6 +67,8 @@ class FrameTable:
         ImageReadError
             No file holds the frame, or it is truncated, damaged or was never written.
         """
+        if frame >= len(self):
+            raise ImageReadError(f"there are only {len(self)} frames of it")
         source = self.source[frame]
         if source < 0:
             raise ImageReadError(self.reasons[-1 - source])

@@ -145,7 +145,7 @@ class PlainHdf5Reader:
             kind = table.stored[0].pixel_type if table.stored else self.pixel_type
         into = self._pixels[band.rows, : band.slabs[0].shape[1]]
         direct = into.flags.c_contiguous and into.dtype == kind
-        pixels = into if direct else np.empty(into.shape, kind)
+        pixels = into if direct else np.empty(into.shape, self._fitting(kind))
         source.read(place.index or 0, pixels, self._buffer)
         if not direct:
             into[:] = pixels
@@ -153,13 +153,20 @@ class PlainHdf5Reader:
     def _read_parts(self, band: _Band, place: FramePlace) -> None:
         """Fill a band's rows from parts of what a dataset has of the frame."""
         dataset = dataset_at(self._file, substituted(band.dataset, place.values))
-        frame = dataset[tuple(place.index if axis == FRAME else slice(None) for axis in band.slabs[0].axes)]
+        chosen = tuple(place.index if axis == FRAME else slice(None) for axis in band.slabs[0].axes)
+        frame = dataset.astype(self._fitting(pixel_type(dataset)))[chosen]
         for slab in band.slabs:
             part = tuple(
                 axis if isinstance(axis, int) else slice(None) for axis in slab.axes if axis != FRAME
             )
             rows = slice(slab.slow_start, slab.slow_start + slab.shape[0])
             self._pixels[rows, : slab.shape[1]] = frame[part]
+
+    def _fitting(self, kind: np.dtype) -> np.dtype:
+        """Return the type of a frame's pixels, if those of the first frame can hold them."""
+        if not np.can_cast(kind, self.pixel_type):
+            raise ValueError(f"holds {kind}, the first frame {self.pixel_type}")
+        return kind
 
     def frames_available(self) -> int:
         """Frames, from the first on, that can be read now; looks again at files that lacked some."""
@@ -181,7 +188,11 @@ class PlainHdf5Reader:
         n = self.frames_available() if self._available is None else self._available
         if n == self.n_frames:
             return ""
-        whys = [t.why_missing(n) for t in self._tables.values() if n < len(t) and not t.readable()[n]]
+        whys = [
+            t.why_missing(n) if n < len(t) else f"{name} has only {len(t)} frames"
+            for name, t in self._tables.items()
+            if n >= len(t) or not t.readable()[n]
+        ]
         why = whys[0] if whys else "the others are no longer there"
         return f"{self.path}: {n} of {self.n_frames} frames are there; {why}"
 

@@ -70,7 +70,8 @@ class StoredFrames:
             else:
                 self._read_direct(index, self.codec, out, buffer)
         except (OSError, RuntimeError, ValueError) as error:
-            what = "was never written" if "not allocated" in str(error) else str(error)
+            never = any(text in str(error) for text in ("not allocated", "storage is not initialized"))
+            what = "was never written" if never else str(error)
             raise ImageReadError(f"{self.file}: frame {index} of {self.name} {what}") from error
 
     def written(self) -> NDArray[np.bool_]:

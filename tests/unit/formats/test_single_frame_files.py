@@ -33,7 +33,8 @@ def changed(path: Path, ago_s: float, n_bytes: int | None = None) -> None:
     if n_bytes is not None:
         with path.open("r+b") as file:
             file.truncate(n_bytes)
-    os.utime(path, (time.time() - ago_s,) * 2)
+    when = time.time() - ago_s
+    os.utime(path, (when, when))
 
 
 @pytest.mark.parametrize("n_bytes", [0, 100, 200_000])
