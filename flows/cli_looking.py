@@ -1,5 +1,6 @@
 """Commands for looking and tuning: one frame, a grid of thresholds, another cut. They need no Prefect."""
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,11 +36,14 @@ def view(
     target = out or Path(f"{files[0].name.split('.')[0]}_frame{frame}.html")
     if target.suffix not in (".html", ".png"):
         raise SettingsError(f"--out {target}: name a .html page or a .png picture")
+    refuse_unwritable(target)
     settings = spot_settings(set_, files, geometry)
+    from flows.console_looking import patience
     from ssx_processing.formats.frames import FrameSet
-    from ssx_processing.pipeline.frame_view import look_at_frame
 
-    with FrameSet(files, geometry) as frames:
+    with patience(), FrameSet(files, geometry) as frames:
+        from ssx_processing.pipeline.frame_view import look_at_frame
+
         seen = look_at_frame(frames, frame, settings)
     if target.suffix == ".png":
         from ssx_processing.pipeline.frame_picture import write_picture as write
@@ -64,6 +68,7 @@ def tune(
     target = out or Path(f"{files[0].name.split('.')[0]}_tuning.html")
     if target.suffix != ".html":
         raise SettingsError(f"--out {target}: name a .html page")
+    refuse_unwritable(target)
     settings = spot_settings(set_, files, geometry)
     from flows.console_looking import frames_progress, print_tuning
     from ssx_processing.formats.frames import FrameSet
@@ -105,6 +110,23 @@ def recut_(
     if is_asked:
         for line in recut_sentences(wanted, process_command(processed, wanted, group_id, folder)):
             say(line)
+
+
+def refuse_unwritable(target: Path) -> None:
+    """Say before the work, not after it, that its result cannot be written.
+
+    Raises
+    ------
+    SettingsError
+        There is no such folder, or nothing may be written there, or ``target`` is a folder.
+    """
+    advice = "name another place with --out"
+    if target.is_dir():
+        raise SettingsError(f"{target}: is a folder; {advice}")
+    if not target.parent.is_dir():
+        raise SettingsError(f"{target}: there is no folder {target.parent}; make it, or {advice}")
+    if not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise SettingsError(f"{target}: may not be written; {advice}")
 
 
 def folder_of_group(group_id: int | None) -> Path:
@@ -162,7 +184,9 @@ def spot_settings(texts: list[str] | None, files: list[Path], geometry_file: Pat
     given = parse_settings(texts)
     others = [name for name in given if name != "spots"]
     if others:
-        raise SettingsError(f"--set {others[0]}: has no say here, only settings of spots, spots.NAME=VALUE")
+        raise SettingsError(
+            f"--set {others[0]}: has no say here, only settings of spots: --set spots.NAME=VALUE"
+        )
     from pydantic import TypeAdapter
 
     from flows.job import merged_mappings

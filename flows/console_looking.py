@@ -33,6 +33,14 @@ def frames_progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield show
 
 
+@contextmanager
+def patience() -> Iterator[None]:
+    """Say on a terminal, while it lasts, that work is going on and why it may take so long."""
+    text = "reading, finding spots (once after an installation also compiling, up to a minute)"
+    with Console(stderr=True).status(text):
+        yield
+
+
 def print_tuning(recommendation: Recommendation) -> None:
     """Print hits and false spots over the grid, and what is recommended."""
     console = Console()

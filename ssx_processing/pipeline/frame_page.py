@@ -27,6 +27,7 @@ from ssx_processing.pipeline.frame_view import FrameView
 from ssx_processing.pipeline.report_plots import BLUE, GREY, ORANGE, RED, Plot, PlotWriter, styled
 from ssx_processing.pipeline.resolution_rings import (
     HEXAGONAL_ICE,
+    ICE_LABEL_AZIMUTH,
     direct_beam,
     resolution_ring,
     resolutions_in_view,
@@ -116,7 +117,7 @@ def _content(view: FrameView, coded: CodedPixels) -> dict[str, Any]:
     """What the script draws."""
     levels = grey_scale(view)
     rings = [resolution_ring(view.geometry, d) for d in resolutions_in_view(view.q_range)]
-    ice = [resolution_ring(view.geometry, d) for d in HEXAGONAL_ICE]
+    ice = [resolution_ring(view.geometry, d, ICE_LABEL_AZIMUTH) for d in HEXAGONAL_ICE]
     rectangles, axes = geo.panel_rectangles(view.geometry), geo.panel_axes(view.geometry)
     return {
         "width": view.image.shape[1],

@@ -71,7 +71,7 @@ def recommend(scan: ThresholdScan) -> Recommendation:
     most = max(point.n_hits for point in points)
     problem = _problem(scan, int(blank.sum()), most)
     if problem:
-        return Recommendation(points, now, None, scan.now, (), (problem,))
+        return Recommendation(points, now, None, scan.now, (), (problem, *_left_out(scan)))
     place = _best(scan, points, now)
     keep = place == scan.now and now.n_hits >= (1 - TOLERANCE) * points[place].n_hits
     safe = cut_now >= points[place].safe_cut
@@ -186,6 +186,12 @@ def _reasons(
         reasons.append(f"{now.n_icy_hits} frames are hits now though most of their spots lie on ice rings.")
     if scan.n_hot_pixels:
         reasons.append(f"{scan.n_hot_pixels} hot pixels were left out, as the processing will do.")
-    if scan.n_unreadable:
-        reasons.append(f"{scan.n_unreadable} frames could not be read.")
-    return tuple(reasons)
+    return (*reasons, *_left_out(scan))
+
+
+def _left_out(scan: ThresholdScan) -> tuple[str, ...]:
+    """That some frames say nothing because they could not be read."""
+    if not scan.n_unreadable:
+        return ()
+    wanted = len(scan.frames) + scan.n_unreadable
+    return (f"{scan.n_unreadable} of {wanted} frames could not be read and are left out.",)

@@ -18,8 +18,8 @@ NICE = (
 )  # fmt: skip
 """Å, resolutions that are easily read."""
 N_AZIMUTHS = 720
-LABEL_AZIMUTH = 270
-"""Labels stand near this of the azimuths (up and right on a plain detector), if it is well inside."""
+LABEL_AZIMUTH, ICE_LABEL_AZIMUTH = 270, 90
+"""Labels stand near this of the azimuths, if it is well inside: those of ice away from the others."""
 LABEL_MARGIN = 0.05
 """Of the image's size."""
 
@@ -60,8 +60,16 @@ def resolutions_in_view(q_range: tuple[float, float], n_rings: int = 6) -> list[
     return sorted(chosen, reverse=True)
 
 
-def resolution_ring(geometry: Geometry, d: float) -> ResolutionRing | None:
-    """The ring of resolution ``d`` in Å; None where it does not meet the detector."""
+def resolution_ring(
+    geometry: Geometry, d: float, label_azimuth: int = LABEL_AZIMUTH
+) -> ResolutionRing | None:
+    """The ring of resolution ``d`` in Å; None where it does not meet the detector.
+
+    Parameters
+    ----------
+    label_azimuth
+        Which of the N_AZIMUTHS the label is to be near.
+    """
     sin_theta = geometry.wavelength / (2 * d)
     if sin_theta >= 1:
         return None
@@ -78,17 +86,18 @@ def resolution_ring(geometry: Geometry, d: float) -> ResolutionRing | None:
     seen = np.flatnonzero(panel >= 0)
     if seen.size == 0:
         return None
-    return ResolutionRing(d, _pieces(places[:, :2], panel), _label(places[:, :2], seen, geometry.image_shape))
+    label_at = _label(places[:, :2], seen, geometry.image_shape, label_azimuth)
+    return ResolutionRing(d, _pieces(places[:, :2], panel), label_at)
 
 
 def _label(
-    places: NDArray[np.float64], seen: NDArray[np.int_], shape: tuple[int, int]
+    places: NDArray[np.float64], seen: NDArray[np.int_], shape: tuple[int, int], azimuth: int
 ) -> tuple[float, float]:
     """Place for a ring's label: at one of the azimuths seen, and inside the image's margin."""
     size = np.array([shape[1], shape[0]])
     inside = np.abs(places[seen] / size - 0.5).max(axis=1) < 0.5 - LABEL_MARGIN
     candidates = seen[inside] if inside.any() else seen
-    away = np.abs((candidates - LABEL_AZIMUTH + N_AZIMUTHS // 2) % N_AZIMUTHS - N_AZIMUTHS // 2)
+    away = np.abs((candidates - azimuth + N_AZIMUTHS // 2) % N_AZIMUTHS - N_AZIMUTHS // 2)
     nearest = places[candidates[np.argmin(away)]]
     x, y = np.clip(nearest, LABEL_MARGIN * size, (1 - LABEL_MARGIN) * size)
     return float(x), float(y)

@@ -68,6 +68,13 @@ def test_tuning_prints_a_table_and_writes_a_page(given, chip: SimulatedChip, tmp
     assert "min_snr 7, min_significance" in (tmp_path / "chip_master_tuning.html").read_text()
 
 
+def test_a_folder_in_the_place_of_the_page_is_refused_before_images_are_read(given, tmp_path: Path):
+    (tmp_path / "a.html").mkdir()
+    done = given("view", "nowhere.h5", "--out", "a.html")
+    assert done.exit_code == 1
+    assert "a.html: is a folder" in one_line(done.exception)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -80,6 +87,12 @@ def test_tuning_prints_a_table_and_writes_a_page(given, chip: SimulatedChip, tmp
         (("view", "CHIP", "--set", "spots=5"), "spots: "),
         (("view", "CHIP", "--geometry", "no.geom"), "no.geom: No such file or directory"),
         (("tune", "CHIP", "--out", "a.png"), "--out a.png: name a .html page"),
+        (("view", "CHIP", "--out", "no/a.png"), "no/a.png: there is no folder no; make it, or name another"),
+        (("view", "CHIP", "--set", "min_snr=4"), "only settings of spots: --set spots.NAME=VALUE"),
+        (
+            ("tune", "CHIP", "--out", "no/a.html"),
+            "no/a.html: there is no folder no; make it, or name another",
+        ),
         (("tune", "nowhere.h5"), "nowhere.h5: no such file"),
         (("recut", "nowhere"), "nothing was processed here"),
         (("recut", "7"), "group 7 was never processed"),

@@ -20,7 +20,13 @@ from ssx_processing.pipeline.frame_page import coded_pixels, frame_page
 from ssx_processing.pipeline.frame_picture import BAD_COLOUR, SATURATED_COLOUR, binned, frame_picture
 from ssx_processing.pipeline.frame_view import FrameView, look_at_frame
 from ssx_processing.pipeline.hit_finding import HitFinder
-from ssx_processing.pipeline.resolution_rings import direct_beam, resolution_ring, resolutions_in_view
+from ssx_processing.pipeline.resolution_rings import (
+    ICE_LABEL_AZIMUTH,
+    LABEL_AZIMUTH,
+    direct_beam,
+    resolution_ring,
+    resolutions_in_view,
+)
 from ssx_processing.settings import SpotSettings
 from ssx_processing.simulation.chip import SimulatedChip
 from ssx_processing.simulation.truth import read_truth
@@ -98,6 +104,14 @@ def test_rings_follow_the_geometry_of_tilted_panels(d: float):
     )  # fmt: skip
     assert set(panel) == {0, 1}
     np.testing.assert_allclose(1 / np.linalg.norm(q, axis=1), d, rtol=2e-3)
+
+
+def test_labels_of_ice_stand_away_from_those_of_resolutions():
+    geometry = tilted_panels()
+    plain, ice = (resolution_ring(geometry, 3.9, azimuth) for azimuth in (LABEL_AZIMUTH, ICE_LABEL_AZIMUTH))
+    assert plain is not None
+    assert ice is not None
+    assert np.hypot(*np.subtract(plain.label_at, ice.label_at)) > 50
 
 
 def test_rings_that_miss_the_detector_are_none_and_others_are_in_view():

@@ -107,6 +107,11 @@ def test_nothing_is_recommended_without_blanks_or_without_hits(n_spots: list[int
     assert recommendation.reasons[0].startswith(f"{message}, nothing to recommend")
 
 
+def test_frames_that_cannot_be_read_are_told_of_even_if_nothing_is_recommended():
+    scan = ThresholdScan(**{**vars(scan_of([[0, 0, 1], [0, 0, 1]])), "n_unreadable": 5})
+    assert recommend(scan).reasons[1:] == ("5 of 8 frames could not be read and are left out.",)
+
+
 def test_ice_is_no_gain():
     scan = scan_of([[0] * 10 + [30, 40, 50, 60, 35], [0] * 10 + [30, 0, 20, 25, 0]])
     icy = np.zeros_like(scan.is_icy)
