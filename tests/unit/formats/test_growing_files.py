@@ -44,6 +44,17 @@ def assert_reads(reader: NxmxReader, frames: Frames) -> None:
         np.testing.assert_array_equal(reader.read(index), frame)
 
 
+def from_one_file(shape: tuple[int, ...], kind: str) -> Callable[[h5py.Group], None]:
+    """Add images that are those of ``a.h5``."""
+
+    def add(data: h5py.Group) -> None:
+        layout = h5py.VirtualLayout(shape, kind)
+        layout[:] = h5py.VirtualSource("a.h5", "entry/data/data", shape)
+        data.create_virtual_dataset("data", layout)
+
+    return add
+
+
 def in_a_process(function: Callable[..., Any], *args: Any) -> None:
     """Call ``function`` where HDF5 does not know that the file is open here."""
     process = SPAWN.Process(target=function, args=args, daemon=True)
@@ -108,10 +119,7 @@ def test_sources_of_a_virtual_dataset_appear_one_by_one(
 def test_virtual_dataset_of_a_master_that_is_a_symbolic_link_finds_its_sources(
     write_nxmx: Write, write_frames: Write, stack: Frames, tmp_path: Path
 ):
-    def add(data: h5py.Group) -> None:
-        layout = h5py.VirtualLayout(stack.shape, "u2")
-        layout[:] = h5py.VirtualSource("a.h5", "entry/data/data", stack.shape)
-        data.create_virtual_dataset("data", layout)
+    add = from_one_file(stack.shape, "u2")
 
     write_frames("a.h5", stack)
     link = tmp_path / "elsewhere" / "link.nxs"
@@ -143,10 +151,7 @@ def test_master_may_have_more_data_files_than_the_limit_of_open_files(
 def test_limits_of_a_geometry_file_outlast_the_first_data(
     write_nxmx: Write, write_frames: Write, stack: Frames, tmp_path: Path
 ):
-    def add(data: h5py.Group) -> None:
-        layout = h5py.VirtualLayout(stack.shape, "u4")
-        layout[:] = h5py.VirtualSource("a.h5", "entry/data/data", stack.shape)
-        data.create_virtual_dataset("data", layout)
+    add = from_one_file(stack.shape, "u4")
 
     (tmp_path / "a.geom").write_text(
         "wavelength = 1 A\nclen = 0.2\nres = 10000\nmax_adu = 900\nflag_lessthan = 1\n"
@@ -165,10 +170,7 @@ def test_limits_of_a_geometry_file_outlast_the_first_data(
 
 
 def test_frame_set_takes_the_limits_of_the_first_data(write_nxmx: Write, write_frames: Write, stack: Frames):
-    def add(data: h5py.Group) -> None:
-        layout = h5py.VirtualLayout(stack.shape, "u4")
-        layout[:] = h5py.VirtualSource("a.h5", "entry/data/data", stack.shape)
-        data.create_virtual_dataset("data", layout)
+    add = from_one_file(stack.shape, "u4")
 
     mask = np.zeros((40, 56), np.uint32)
     mask[2] = 1
@@ -182,10 +184,7 @@ def test_frame_set_takes_the_limits_of_the_first_data(write_nxmx: Write, write_f
 def test_file_replaced_by_one_of_another_type_is_refused_while_it_is_open(
     write_nxmx: Write, write_frames: Write, stack: Frames, tmp_path: Path
 ):
-    def add(data: h5py.Group) -> None:
-        layout = h5py.VirtualLayout(stack.shape, "u2")
-        layout[:] = h5py.VirtualSource("a.h5", "entry/data/data", stack.shape)
-        data.create_virtual_dataset("data", layout)
+    add = from_one_file(stack.shape, "u2")
 
     write_frames("a.h5", stack[:3])
     reader = NxmxReader(write_nxmx(add))
@@ -341,10 +340,7 @@ def test_file_locked_by_a_writer_is_not_there_yet(
 ):
     write_frames("a.h5", stack)
 
-    def add(data: h5py.Group) -> None:
-        layout = h5py.VirtualLayout(stack.shape, "u2")
-        layout[:] = h5py.VirtualSource("a.h5", "entry/data/data", stack.shape)
-        data.create_virtual_dataset("data", layout)
+    add = from_one_file(stack.shape, "u2")
 
     master = write_nxmx(add)
     locked, release = SPAWN.Event(), SPAWN.Event()
@@ -389,10 +385,7 @@ def test_file_that_is_being_copied_is_there_when_the_copy_is_done(
     whole = write_frames("a.h5", stack)
     content = whole.read_bytes()
 
-    def add(data: h5py.Group) -> None:
-        layout = h5py.VirtualLayout(stack.shape, "u2")
-        layout[:] = h5py.VirtualSource("a.h5", "entry/data/data", stack.shape)
-        data.create_virtual_dataset("data", layout)
+    add = from_one_file(stack.shape, "u2")
 
     for n_bytes in (0, 7, 100, 5000, len(content) - 1):
         whole.write_bytes(content[:n_bytes])
