@@ -50,7 +50,7 @@ class ProcessRequest(BaseModel):
         if (self.group_id is None) == (not self.files):
             raise ValueError("give either image files or the id of a group")
         if self.files and self.folder is None:
-            raise ValueError("give the folder for the results of these files")
+            raise ValueError("the results of files need a folder; give --out DIR")
         return self
 
 
@@ -106,15 +106,18 @@ def job_of_files(request: ProcessRequest, site: SiteSettings) -> Job:
         A file is missing.
     """
     request = _with_geometry(request, site)
-    missing = [path for path in request.files if not path.is_file()]
-    if missing:
-        raise ImageReadError(f"{missing[0]}: no such file")
+    for path in request.files:
+        if not path.is_file():
+            is_folder = path.is_dir()
+            raise ImageReadError(
+                f"{path}: {'is a folder; name the image files in it' if is_folder else 'no such file'}"
+            )
     if request.unit_cell is None or request.space_group is None:
         raise SettingsError(
             "unit cell and space group are needed for indexing; give --cell and --space-group"
         )
     if request.folder is None:  # the validator has seen it
-        raise SettingsError("give the folder for the results")
+        raise SettingsError("the results need a folder; give --out DIR")
     settings = processing_settings(
         site, request, request.unit_cell, request.space_group, settings_of_geometry(request, request.files)
     )

@@ -39,7 +39,8 @@ DEFAULT_DATASET = "/data/data"
 """CrystFEL's, where the file names none."""
 MOST_PIXELS = 100_000
 """Along one axis of a slab."""
-FARTHEST_MM = 1e5
+FARTHEST_MM = 2e4
+"""No detector for diffraction is further away; millimetres given for metres are."""
 LENGTHS_MM = {"m": 1e3, "mm": 1.0}
 
 
@@ -228,7 +229,7 @@ def _panel(placed: PlacedPanel, position_mm: tuple[float, float, float]) -> Pane
     if np.abs(corner).max() > FARTHEST_MM:
         raise GeometryError(
             f"{values.geom.path}: panel {values.owner} is at {corner.tolist()} mm, expected less than "
-            f"{FARTHEST_MM:g} mm; check corner_x, corner_y and clen"
+            f"{FARTHEST_MM:g} mm; check corner_x, corner_y and the units of clen"
         )
     if corner[2] <= 0:
         raise GeometryError(

@@ -41,7 +41,8 @@ def find_entry(file: h5py.File, *, any_with_data: bool) -> tuple[h5py.Group, boo
         for group in [*entries, file.get("entry")]:
             if isinstance(group, h5py.Group) and isinstance(group.get("data"), h5py.Group):
                 return group, False
-    raise UnknownLayoutError(f"{file.filename}: HDF5, but neither NXmx nor a DECTRIS FileWriter master")
+    hint = "; if this is a data file, give its master" if "entry/data" in file else ""
+    raise UnknownLayoutError(f"{file.filename}: HDF5, but neither NXmx nor a DECTRIS FileWriter master{hint}")
 
 
 def find_detector(entry: h5py.Group) -> h5py.Group | None:

@@ -21,7 +21,7 @@ from ssx_processing.settings import ProcessingSettings, content_key
 Progress = Callable[[int, int], None]
 MIN_SPOTS_FOR_ROCKING = 100
 Q_BINS = 8
-MAX_MOVES = 3
+MAX_MOVES = 10
 """Corrections of the beam centre at most; the frames are indexed again after each."""
 SMALL_MOVE_PX = 0.02
 """A median residual below this is none."""

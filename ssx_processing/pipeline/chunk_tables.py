@@ -31,8 +31,8 @@ COLUMN_TYPES: dict[str, dict[str, str]] = {
         "resolution_estimate": "float32",
     },
     "spots": {
-        "frame": "int64", **dict.fromkeys(SPOT_COLUMNS, "float32"), "n_pixels": "int32", "n_saturated": "int32", "panel": "int16",
-        "lattice": "int16",
+        "frame": "int64", **dict.fromkeys(SPOT_COLUMNS, "float32"), "n_pixels": "int32",
+        "n_saturated": "int32", "panel": "int16", "lattice": "int16",
     },
     "lattices": {
         "frame": "int64", "lattice": "int16", **dict.fromkeys((*A_COLUMNS, *CELL_COLUMNS), "float64"),

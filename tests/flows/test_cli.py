@@ -103,7 +103,7 @@ def test_wrong_settings_are_one_line(
         (("merge", "nowhere"), "ssx-ledger.sqlite: no such database file"),
         (("show", "7"), "group 7 has no result"),
         (("process", *LYSOZYME), "give either image files or the id of a group"),
-        (("process", "a.h5", *LYSOZYME), "give the folder for the results"),
+        (("process", "a.h5", *LYSOZYME), "need a folder; give --out DIR"),
     ],
 )
 def test_requests_that_cannot_be_met_are_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path):
