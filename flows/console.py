@@ -64,6 +64,9 @@ def print_looks(looks: Sequence[GroupLook]) -> None:
 
 def print_processings(processings: Sequence[Processing]) -> None:
     """Print the ledger's processings."""
+    if not processings:
+        print_lines(Console(), ["nothing was processed yet; for results of files: ssx status DIR"])
+        return
     table = Table("key", "group", "status", "began", "attempts", "message")
     for p in processings:
         group = "" if p.data_collection_group_id is None else str(p.data_collection_group_id)

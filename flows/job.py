@@ -118,6 +118,8 @@ def job_of_files(request: ProcessRequest, site: SiteSettings) -> Job:
         )
     if request.folder is None:  # the validator has seen it
         raise SettingsError("the results need a folder; give --out DIR")
+    if request.folder.exists() and not request.folder.is_dir():
+        raise SettingsError(f"{request.folder}: is a file, expected a folder; give another --out DIR")
     settings = processing_settings(
         site, request, request.unit_cell, request.space_group, settings_of_geometry(request, request.files)
     )
