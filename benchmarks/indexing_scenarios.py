@@ -131,7 +131,7 @@ class Bench:
             if not tally.ms:
                 self.indexer.index(q, pattern.snr)  # compiled now
             start = time.thread_time_ns()
-            found = self.indexer.index(q, pattern.snr)
+            found, _ = self.indexer.index(q, pattern.snr)
             tally.ms.append((time.thread_time_ns() - start) / 1e6)
             to_conventional = self.indexer.lattice.to_conventional
             self.judge([one.a_primitive @ to_conventional for one in found], pattern, tally)
