@@ -20,22 +20,22 @@ from ssx_processing.models import Misfit
 
 PROPOSALS = 24
 """Orientations kept by each search."""
-SEEDS, SEEDS_OF_REST = 14, 10
+SEEDS, SEEDS_OF_REST = 14, 8
 """Spots that are paired: of a frame, and of what a first lattice leaves over."""
-MAX_TRIALS, MAX_TRIALS_OF_REST = 8000, 3000
+MAX_TRIALS, MAX_TRIALS_OF_REST = 12000, 2000
 """Orientations that pairs propose at most, which bounds the time of a hard frame."""
 LOW_ANGLE_CHOICE = 30
 ALONG_RAY = (6e-4, 2e-3)
 """Excitation errors expected before any are known: at |q| = 0 in 1/Å, and per |q|."""
-SAME_ORIENTATION_DEG = 1.5
+SAME_ORIENTATION_DEG = 3.0
 """A further lattice this close to an earlier one is the same crystal, split."""
 EXPLAINED = 0.20
 """A spot this near a lattice point, in all three indices, is not offered to the next lattice."""
 CELL_TOLERANCE = 0.004
 """Relative error of the expected cell for which pairs are matched."""
 SURE_FRACTION = 0.45
-"""A solution that explains so many of the spots need not be sought in another way too."""
-FEWEST_FOR_AXIS = 20
+"""A solution that explains more of the spots may explain each of them less well."""
+FEWEST_FOR_AXIS = 25
 """Left-over spots that are worth the axis search; fewer are nearly always false."""
 
 
@@ -70,7 +70,7 @@ class Indexer:
     min_spots: int = 6
     min_fraction: float = 0.15
     min_significance: float = 6.0
-    min_gap: float = 2.0
+    min_gap: float = 2.5
     """A lattice is accepted when log10 E of any different orientation is larger by this."""
     max_spots: int = 250
     q_max_axis: float = 0.35
@@ -100,14 +100,14 @@ class Indexer:
 
     @property
     def errors(self) -> tuple[float, float, float]:
-        """Expected errors for `lattice_score.squared_deviations`: not as wide as the windows of the search."""
+        """Expected errors for `lattice_score.squared_deviations`: narrower than the windows of the search."""
         return (0.5 * self.sigma_q, *ALONG_RAY)
 
     @property
     def apart_rad(self) -> float:
         """Orientations closer than this give most low-angle spots the same indices."""
         longest = float(max(np.linalg.norm(self.to_hkl_crystal, axis=1)))
-        return min(math.radians(SAME_ORIENTATION_DEG), 0.4 / (0.3 * longest))
+        return min(math.radians(1.5), 0.4 / (0.3 * longest))
 
     def index(
         self, q: NDArray[np.float64], snr: NDArray[np.float64]
@@ -172,10 +172,9 @@ class Indexer:
         columns = spot_columns(q)
         solutions = self._refined(q, columns, *self._by_pairs(q, columns, snr[order], is_first=is_first))
         n = len(q)
-        # one that explains few spots, or these badly, may be a coincidence with a better one
-        matched = solutions.matched[0]
-        is_sure = -solutions.log10_e[0] >= 8.0 + 0.02 * n + 0.4 * matched and matched >= SURE_FRACTION * n
-        if is_sure or not (is_first or n >= FEWEST_FOR_AXIS):
+        if _is_sure(-float(solutions.log10_e[0]), int(solutions.matched[0]), n) or not (
+            is_first or n >= FEWEST_FOR_AXIS
+        ):
             return solutions
         others = self._refined(q, columns, *self._by_axis(q, columns))
         return others if others.log10_e[0] < solutions.log10_e[0] else solutions
@@ -235,6 +234,12 @@ class Indexer:
         if solutions.gap < self.min_gap:
             return Misfit.AMBIGUOUS
         return None
+
+
+def _is_sure(significance: float, matched: int, n: int) -> bool:
+    """Whether none better need be sought: one that explains few spots, or these badly, may coincide."""
+    per_spot = 0.4 if matched >= SURE_FRACTION * n else 1.0
+    return matched >= 0.15 * n and significance >= 8.0 + 0.02 * n + per_spot * matched
 
 
 def strongest_by_resolution(

@@ -34,6 +34,16 @@ def inverse(m: NDArray[np.float64], out: NDArray[np.float64]) -> None:
 
 
 @njit(cache=True, nogil=True, inline="always")
+def determinant(m: NDArray[np.float64]) -> float:
+    """Determinant of a (3, 3) matrix."""
+    return (
+        m[0, 0] * (m[1, 1] * m[2, 2] - m[1, 2] * m[2, 1])
+        - m[0, 1] * (m[1, 0] * m[2, 2] - m[1, 2] * m[2, 0])
+        + m[0, 2] * (m[1, 0] * m[2, 1] - m[1, 1] * m[2, 0])
+    )
+
+
+@njit(cache=True, nogil=True, inline="always")
 def inverse_of_turned(
     to_hkl_crystal: NDArray[np.float64], rotation: NDArray[np.float64], out: NDArray[np.float64]
 ) -> None:
@@ -146,11 +156,7 @@ def squared_deviations(
     """
     to_hkl = np.empty((3, 3))
     inverse(a, to_hkl)
-    volume = abs(
-        a[0, 0] * (a[1, 1] * a[2, 2] - a[1, 2] * a[2, 1])
-        - a[0, 1] * (a[1, 0] * a[2, 2] - a[1, 2] * a[2, 0])
-        + a[0, 2] * (a[1, 0] * a[2, 1] - a[1, 1] * a[2, 0])
-    )
+    volume = abs(determinant(a))
     squares, density = np.empty(q.shape[0]), np.empty(q.shape[0])
     d = np.empty(3)
     across_variance = errors[0] ** 2

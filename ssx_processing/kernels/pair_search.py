@@ -18,6 +18,8 @@ DIRECTION_ERROR = 0.0008
 """1/Å: excitation error, which at low resolution acts on a spot's direction and never on its length."""
 ANGLE_TOLERANCE = 0.003
 """Radians, on top of that."""
+BLOCK = 32
+"""Lattice points compared at once."""
 RANDOM_SCORE, RANDOM_SPREAD = 0.062, 0.178
 """Mean and standard deviation of one random spot's match score: a ball of radius 1/3 in the unit cube."""
 DECISIVE_SIGMAS, DECISIVE_FRACTION = 12.0, 0.45
@@ -63,6 +65,44 @@ def _to_hkl_of_pair(
         third = to_hkl_crystal[i, 0] * x + to_hkl_crystal[i, 1] * y + to_hkl_crystal[i, 2] * z
         for j in range(3):
             out[i, j] = first * frame_q[0, j] + second * frame_q[1, j] + third * frame_q[2, j]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
+def _matching(
+    x: np.float32,
+    y: np.float32,
+    z: np.float32,
+    gx: NDArray[np.float32],
+    gy: NDArray[np.float32],
+    gz: NDArray[np.float32],
+    low: float,
+    high: float,
+    between: NDArray[np.float32],
+    out: NDArray[np.int64],
+) -> int:
+    """Write which of the directions g have a cosine with (x, y, z) from low to high; return their number.
+
+    ``between`` is working space, a multiple of `BLOCK` long. A block at a time is compared without
+    branches, since few match.
+    """
+    least, most = np.float32(low), np.float32(high)
+    m = gx.shape[0]
+    for c in range(m):
+        between[c] = x * gx[c] + y * gy[c] + z * gz[c]
+    for c in range(m, between.shape[0]):
+        between[c] = np.float32(2.0)
+    n = 0
+    for block in range(0, between.shape[0], BLOCK):
+        part = between[block : block + BLOCK]
+        has_any = False
+        for c in range(BLOCK):
+            has_any |= (part[c] >= least) & (part[c] <= most)
+        if has_any:
+            for c in range(BLOCK):
+                if part[c] >= least and part[c] <= most:
+                    out[n] = block + c
+                    n += 1
+    return n
 
 
 @njit(cache=True, nogil=True)
@@ -171,7 +211,7 @@ def pair_search(
     n = q.shape[0]
     decisive = max(RANDOM_SCORE * n + DECISIVE_SIGMAS * RANDOM_SPREAD * math.sqrt(n), DECISIVE_FRACTION * n)
     trials, worst = 0, np.min(best_score)
-    buffer = np.empty(points.shape[1], np.float32)
+    buffer, matching = np.empty(points.shape[1] + BLOCK, np.float32), np.empty(points.shape[1], np.int64)
     pairs, cosines, windows = _cheapest_pairs(q, seeds, lengths, first_lengths, sigma_q, cell_tolerance)
     for m in range(pairs.shape[0]):
         i, j, f_start, f_stop, start, stop = pairs[m]
@@ -180,15 +220,12 @@ def pair_search(
         u, v = q[seeds[i]], q[seeds[j]]
         _bisector_frame(u / math.sqrt(np.sum(u * u)), v / math.sqrt(np.sum(v * v)), cosine, frame_q)
         gx, gy, gz = points[0, start:stop], points[1, start:stop], points[2, start:stop]
-        between = buffer[: stop - start]
+        between = buffer[: -(-(stop - start) // BLOCK) * BLOCK]
         for f in range(f_start, f_stop):
             a = first[f]
             ux, uy, uz = points[0, a], points[1, a], points[2, a]
-            for c in range(stop - start):
-                between[c] = ux * gx[c] + uy * gy[c] + uz * gz[c]
-            for c in range(stop - start):
-                if between[c] < low or between[c] > high:
-                    continue
+            for n_here in range(_matching(ux, uy, uz, gx, gy, gz, low, high, between, matching)):
+                c = matching[n_here]
                 _to_hkl_of_pair(points, a, start + c, between[c], to_hkl_crystal, frame_q, to_hkl)
                 score = match_score(columns, n, to_hkl, weights)
                 if score > worst:

@@ -8,18 +8,29 @@ from numba import njit
 from numpy.typing import NDArray
 
 from ssx_processing.kernels.lattice_score import inverse, log10_chance, match_score, squared_deviations
-from ssx_processing.kernels.refinement import RIGID_ROUNDS, TOLERANCES, refine_lattice
+from ssx_processing.kernels.refinement import RIGID_ROUNDS, SCALES, STRAIN_SIGMA, refine_lattice, rotate
 
-LOOSE = np.array([0.30, 0.25, 0.20])
-"""Rounds that every proposal gets."""
-LOOSELY_REFINED = 12
+LOOSE = np.array([10.0, 7.0, 5.0])
+"""Rounds that every proposal gets, as `refinement.SCALES`."""
+LOOSELY_REFINED = 8
 """Different proposals that are refined loosely."""
-FINALISTS = 4
+FINALISTS = 3
 """Of these, refined in full."""
-CELL_SPREAD = 0.003
-"""Relative deviations of a crystal's cell from the expected one that are not surprising."""
 MAX_CELL_PENALTY = 3.0
 """A cell that deviates counts against a solution by so much at most: the expected one may be wrong."""
+
+
+POLISHED = 1.5
+"""A solution whose matched spots each say less than this, in powers of ten, may be beside the best."""
+WIDE_POLISH = math.radians(0.5)
+"""Where orientations differ by less, several lie within a degree: it is sought further away too."""
+WORTH_POLISHING = -2.0
+"""log10 E above which it is chance anyhow."""
+AROUND = np.array(
+    [[i, j, k] for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1) if (i, j, k) != (0, 0, 0)], float
+)
+AROUND /= np.linalg.norm(AROUND, axis=1)[:, None]
+"""Directions of small turns from which it is sought again."""
 
 
 class Solutions(NamedTuple):
@@ -79,7 +90,7 @@ def _loosely_refined(
     s0: NDArray[np.float64],
     b: NDArray[np.float64],
     strains: NDArray[np.float64],
-    sigma_q: float,
+    errors: tuple[float, float, float],
     apart: float,
     scores: NDArray[np.float64],
     rotations: NDArray[np.float64],
@@ -101,7 +112,7 @@ def _loosely_refined(
             continue
         started[n] = rotations[k]
         rotation[n] = rotations[k]
-        refine_lattice(q, s0, b, strains, rotation[n], strain, sigma_q, LOOSE, LOOSE.shape[0], a)
+        refine_lattice(q, s0, b, strains, rotation[n], strain, errors, LOOSE, LOOSE.shape[0], a)
         inverse(a, to_hkl)
         score[n] = match_score(columns, q.shape[0], to_hkl, weights)
         n += 1
@@ -145,9 +156,7 @@ def refine_proposals(
     tuple
         Fields of `Solutions`.
     """
-    score, rotation = _loosely_refined(
-        q, columns, weights, s0, b, strains, errors[0], apart, scores, rotations
-    )
+    score, rotation = _loosely_refined(q, columns, weights, s0, b, strains, errors, apart, scores, rotations)
     most = FINALISTS + pseudo_symmetry.shape[0]
     found_rotation, found_a = np.empty((most, 3, 3)), np.empty((most, 3, 3))
     log10_e, matched, limit = np.empty(most), np.empty(most, np.int64), np.empty(most)
@@ -175,18 +184,35 @@ def refine_proposals(
             continue
         tried += 1
         strain[:] = 0.0
-        refine_lattice(q, s0, b, strains, turn, strain, errors[0], TOLERANCES, RIGID_ROUNDS, found_a[n])
+        refine_lattice(q, s0, b, strains, turn, strain, errors, SCALES, RIGID_ROUNDS, found_a[n])
         if _is_known(turn, found_rotation, n, apart, symmetry):
             continue
         found_rotation[n] = turn
         squares, density = squared_deviations(q, s0, found_a[n], errors)
         chance, matched[n], limit[n] = log10_chance(squares, density)
-        penalty[n] = 0.5 * np.sum(strain**2) / CELL_SPREAD**2 / math.log(10.0)
+        penalty[n] = 0.5 * np.sum(strain**2) / STRAIN_SIGMA**2 / math.log(10.0)
         log10_e[n], rank[n] = chance + min(penalty[n], MAX_CELL_PENALTY), chance + penalty[n]
         n += 1
     if n == 0:  # nothing was proposed
         found_a[0] = b
         log10_e[0], matched[0], limit[0], rank[0], n = 0.0, 0, 0.0, 0.0, 1
+    best = np.argmin(rank[:n])
+    if WORTH_POLISHING > log10_e[best] > -POLISHED * matched[best]:
+        trial, turned = np.empty((3, 3)), np.empty((3, 3))
+        start = found_rotation[best].copy()
+        for k in range(AROUND.shape[0] * (2 if apart < WIDE_POLISH else 1)):
+            turned[:] = start
+            size = 1.3 * apart if k < AROUND.shape[0] else 3.5 * apart
+            rotate(turned, AROUND[k % AROUND.shape[0]] * size)
+            strain[:] = 0.0
+            refine_lattice(q, s0, b, strains, turned, strain, errors, SCALES, RIGID_ROUNDS, trial)
+            squares, density = squared_deviations(q, s0, trial, errors)
+            chance, n_matched, own_limit = log10_chance(squares, density)
+            against = 0.5 * np.sum(strain**2) / STRAIN_SIGMA**2 / math.log(10.0)
+            if chance + against < rank[best]:
+                found_a[best], penalty[best], rank[best] = trial, against, chance + against
+                log10_e[best] = chance + min(against, MAX_CELL_PENALTY)
+                matched[best], limit[best] = n_matched, own_limit
     best_first = np.argsort(rank[:n])
     a, penalties = found_a[best_first], penalty[best_first]
     return (

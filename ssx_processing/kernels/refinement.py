@@ -1,8 +1,8 @@
 """Least-squares fit of orientation and cell to the spots of one frame.
 
 A = R (1 + e) B: R a rotation, e a strain that respects the lattice's symmetry, B the expected
-cell. The residual along the diffracted ray is excitation error, not measurement, and gets little
-weight; isotropic least squares would pull the orientation by it.
+cell. The residual along the diffracted ray is excitation error, not measurement, and has an error
+of its own; isotropic least squares would pull the orientation by it.
 """
 
 import math
@@ -11,16 +11,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ssx_processing.kernels.lattice_score import inverse
+from ssx_processing.kernels.lattice_score import determinant, inverse
 
-TOLERANCES = np.array([0.30, 0.25, 0.20, 0.18, 0.15, 0.15, 0.12, 0.12])
-"""Index distance up to which spots take part, round by round."""
-RIGID_ROUNDS = 5
+SCALES = np.array([3.5, 2.5, 1.8, 1.3, 1.0, 1.0])
+"""Times the expected errors, round by round: from where a search may be off to what is expected."""
+RIGID_ROUNDS = 2
 """Rounds before the cell is set free."""
-ALONG_RAY_WEIGHT = 0.1
-"""Weight of the residual along the diffracted ray."""
-STRAIN_SIGMA = 0.01
-"""Restraint of the cell to the expected one, relative."""
+SHARE = 0.5
+"""Of the spots that belong to the lattice, as far as is known."""
+STRAIN_SIGMA = 0.003
+"""Relative deviations of a crystal's cell from the expected one that are not surprising: its restraint."""
 
 
 @njit(cache=True, nogil=True)
@@ -98,12 +98,16 @@ def refine_lattice(
     strains: NDArray[np.float64],
     rotation: NDArray[np.float64],
     strain: NDArray[np.float64],
-    sigma_q: float,
-    tolerances: NDArray[np.float64],
+    errors: tuple[float, float, float],
+    scales: NDArray[np.float64],
     rigid_rounds: int,
     a_matrix: NDArray[np.float64],
-) -> int:
-    """Fit ``rotation`` and ``strain`` in place; return the number of spots in the last round.
+) -> float:
+    """Fit ``rotation`` and ``strain`` in place; return the weight of the spots in the last round.
+
+    Each spot counts with the probability that it belongs to the lattice and not to anything else
+    (expectation maximisation of the mixture that `lattice_score.log10_chance` judges by), so no
+    spot is in or out, and none jumps from round to round.
 
     Parameters
     ----------
@@ -119,42 +123,42 @@ def refine_lattice(
         Start and result.
     strain : (m,) array
         Start and result.
-    sigma_q
-        Standard error of a spot across the ray, 1/Å.
-    tolerances : (r,) array
-        Index distance up to which spots take part in each round.
+    errors
+        As in `lattice_score.squared_deviations`.
+    scales : (r,) array
+        Times these errors, in each round.
     rigid_rounds
-        So many rounds turn only; then the cell is free too if there are spots enough.
+        So many rounds turn only; then the cell is free too, restrained to the expected one.
     a_matrix : (3, 3) array
         The fitted A.
     """
     n_strains = strains.shape[0]
-    to_hkl, generators = np.empty((3, 3)), np.empty((n_strains, 3, 3))
+    generators = np.empty((n_strains, 3, 3))
     normal, rhs = np.empty((3 + n_strains, 3 + n_strains)), np.empty(3 + n_strains)
     jacobian = np.empty((3 + n_strains, 3))
-    n_used = 0
+    weight = 0.0
     compose(rotation, strain, strains, b, a_matrix)
-    for r in range(tolerances.shape[0]):
-        n_free = 3 + n_strains if r >= rigid_rounds and n_used >= 2 * (3 + n_strains) else 3
-        inverse(a_matrix, to_hkl)
+    for r in range(scales.shape[0]):
+        n_free = 3 + n_strains if r >= rigid_rounds else 3
         for j in range(n_free - 3):
             _rotated_strain(rotation, strains[j], b, generators[j])
-        n_used = _normal_equations(
-            q, s0, a_matrix, to_hkl, generators[: n_free - 3], tolerances[r], normal, rhs, jacobian
+        weight = _normal_equations(
+            q, s0, a_matrix, generators[: n_free - 3], errors, scales[r], normal, rhs, jacobian
         )
-        if n_used < 3:
+        if weight < 2.0:
             break
-        restraint = (sigma_q / STRAIN_SIGMA) ** 2
+        for j in range(3):  # directions that no spot determines stay as they are
+            normal[j, j] *= 1.0 + 1e-9
         for j in range(3, n_free):
-            normal[j, j] += restraint
-            rhs[j] -= restraint * strain[j - 3]
+            normal[j, j] += 1.0 / STRAIN_SIGMA**2
+            rhs[j] -= strain[j - 3] / STRAIN_SIGMA**2
         if not solve_positive(normal[:n_free, :n_free], rhs[:n_free]):
             break
         rotate(rotation, rhs)
         for j in range(3, n_free):
             strain[j - 3] += rhs[j]
         compose(rotation, strain, strains, b, a_matrix)
-    return n_used
+    return weight
 
 
 @njit(cache=True, nogil=True)
@@ -179,35 +183,48 @@ def _normal_equations(
     q: NDArray[np.float64],
     s0: NDArray[np.float64],
     a: NDArray[np.float64],
-    to_hkl: NDArray[np.float64],
     generators: NDArray[np.float64],
-    tolerance: float,
+    errors: tuple[float, float, float],
+    scale: float,
     normal: NDArray[np.float64],
     rhs: NDArray[np.float64],
     jacobian: NDArray[np.float64],
-) -> int:
-    """Accumulate the normal equations of all spots within the tolerance; return their number."""
+) -> float:
+    """Accumulate the normal equations of all spots; return the sum of their weights."""
     n_free = 3 + generators.shape[0]
     normal[:n_free, :n_free] = 0.0
     rhs[:n_free] = 0.0
-    hkl, p, residual, ray = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
-    n_used = 0
+    to_hkl, hkl, p = np.empty((3, 3)), np.empty(3), np.empty(3)
+    residual, ray = np.empty(3), np.empty(3)
+    inverse(a, to_hkl)
+    volume = abs(determinant(a))
+    across_variance = (scale * errors[0]) ** 2
+    total_weight = 0.0
     for i in range(q.shape[0]):
-        worst = 0.0
+        along = length = qq = square = 0.0
         for r in range(3):
-            h = to_hkl[r, 0] * q[i, 0] + to_hkl[r, 1] * q[i, 1] + to_hkl[r, 2] * q[i, 2]
-            hkl[r] = np.rint(h)
-            worst = max(worst, abs(h - hkl[r]))
-        if worst >= tolerance:
-            continue
-        n_used += 1
-        length = 0.0
+            hkl[r] = np.rint(to_hkl[r, 0] * q[i, 0] + to_hkl[r, 1] * q[i, 1] + to_hkl[r, 2] * q[i, 2])
         for r in range(3):
             p[r] = a[r, 0] * hkl[0] + a[r, 1] * hkl[1] + a[r, 2] * hkl[2]
             residual[r] = q[i, r] - p[r]
             ray[r] = s0[r] + q[i, r]
             length += ray[r] * ray[r]
+            qq += q[i, r] * q[i, r]
+            square += residual[r] * residual[r]
+            along += residual[r] * ray[r]
         length = math.sqrt(length)
+        along /= length
+        along_variance = scale**2 * (errors[1] ** 2 + errors[2] ** 2 * qq)
+        square = (square - along * along) / across_variance + along * along / along_variance
+        if square > 40.0:
+            continue
+        odds = SHARE / (1.0 - SHARE) * volume / (15.7496 * across_variance * math.sqrt(along_variance))
+        odds *= math.exp(-0.5 * square)
+        weight = odds / (1.0 + odds)
+        if weight < 1e-3:
+            continue
+        total_weight += weight
+        w_across, w_along = weight / across_variance, weight / along_variance
         for r in range(3):
             ray[r] /= length
         jacobian[0, 0], jacobian[0, 1], jacobian[0, 2] = 0.0, -p[2], p[1]
@@ -218,13 +235,15 @@ def _normal_equations(
                 g = generators[j, r]
                 jacobian[3 + j, r] = g[0] * hkl[0] + g[1] * hkl[1] + g[2] * hkl[2]
         for j in range(n_free):
-            along = jacobian[j, 0] * ray[0] + jacobian[j, 1] * ray[1] + jacobian[j, 2] * ray[2]
-            for r in range(3):  # W j, with W = 1 - (1 - w) ray ray^T
-                p[r] = jacobian[j, r] - (1.0 - ALONG_RAY_WEIGHT) * along * ray[r]
+            part = (w_along - w_across) * (
+                jacobian[j, 0] * ray[0] + jacobian[j, 1] * ray[1] + jacobian[j, 2] * ray[2]
+            )
+            for r in range(3):  # W j, with W = w_across + (w_along - w_across) ray ray^T
+                p[r] = w_across * jacobian[j, r] + part * ray[r]
             rhs[j] += p[0] * residual[0] + p[1] * residual[1] + p[2] * residual[2]
             for k in range(j + 1):
                 normal[j, k] += p[0] * jacobian[k, 0] + p[1] * jacobian[k, 1] + p[2] * jacobian[k, 2]
     for j in range(n_free):
         for k in range(j):
             normal[k, j] = normal[j, k]
-    return n_used
+    return total_weight

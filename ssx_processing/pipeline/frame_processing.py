@@ -21,8 +21,8 @@ from ssx_processing.models import FrameStatus, Geometry, Lattice, Misfit, SpotLi
 from ssx_processing.pipeline.hit_finding import HitFinder
 from ssx_processing.settings import ProcessingSettings
 
-FINAL_TOLERANCES = np.array([0.15, 0.12, 0.12])
-"""Index distance up to which spots take part in the last refinement."""
+FINAL_SCALES = np.array([1.5, 1.0, 1.0])
+"""Times the expected errors, in the rounds of the last refinement."""
 INDEXED = 0.15
 """A spot this near a lattice point counts as explained by it."""
 WIDTH_PRIOR_SPOTS = 20
@@ -175,9 +175,9 @@ class FrameProcessor:
         strain = np.einsum("mij,ij->m", lattice.strains, strain_tensor)
         a = np.empty((3, 3))
         compose(rotation, strain, lattice.strains, lattice.b, a)
-        sigma = self.indexer.sigma_q
+        errors = self.indexer.errors
         refine_lattice(
-            q[mine], self.s0, lattice.b, lattice.strains, rotation, strain, sigma, FINAL_TOLERANCES, 0, a
+            q[mine], self.s0, lattice.b, lattice.strains, rotation, strain, errors, FINAL_SCALES, 0, a
         )
         fit = self._predicted(a, q[mine])
         close = (index_distance(q[mine], real_space(a)) < INDEXED) & (fit[:, 2] >= 0)
