@@ -100,7 +100,7 @@ def _measure_frame(processor: FrameProcessor, image: np.ndarray, times: Times) -
         times.of["spots, blank"] += own.of["spots"]
         return 0
     times.of["spots, hit"] += own.of["spots"]
-    lattices = times.measure("index", lambda: processor.index(spots))
+    lattices, _ = times.measure("index", lambda: processor.index(spots))
     if not lattices:
         return len(spots)
     q = np.linalg.norm(processor.scattering_vectors(spots), axis=1)

@@ -6,7 +6,8 @@ Pixel positions are (fast, slow) with centres at +0.5; arrays are indexed [slow,
 count from 0.
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -28,6 +29,21 @@ class FrameStatus(StrEnum):
     """A hit on which no lattice was found."""
     INTEGRATED = "integrated"
     """At least one lattice was found and its observations integrated."""
+
+
+class Misfit(StrEnum):
+    """Why a hit was not indexed."""
+
+    TOO_FEW_SPOTS = "too_few_spots"
+    """Fewer spots than a lattice must explain."""
+    NO_SOLUTION = "no_solution"
+    """No orientation explains more than chance would."""
+    AMBIGUOUS = "ambiguous"
+    """Two different orientations explain the spots about as well."""
+    CELL_DIFFERS = "cell_differs"
+    """The refined cell is further from the expected one than the tolerance."""
+    DIVERGED = "diverged"
+    """After refinement the positions do not fit, or too few spots are left."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +144,16 @@ class Lattice:
     """Root mean square distance of predicted from observed spots."""
     excitation_width: float
     """Robust standard deviation of the excitation errors of the indexed spots, 1/Å."""
-    spot_index: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
-    """Which spots of the frame's list it explains."""
+    spot_index: NDArray[np.int32]
+    """(n_indexed,) which spots of the frame's list it explains."""
+    hkl: NDArray[np.int32]
+    """(n_indexed, 3) their indices."""
+    residuals: NDArray[np.float64]
+    """(n_indexed, 3) observed minus predicted position along fast and slow in px, excitation error in 1/Å."""
+    runner_up_gap: float = math.nan
+    """log10 E of the second best, different orientation minus that of this one; nan if there was none."""
+    split_deg: float = math.nan
+    """Angle to a near-duplicate that was refused: the crystal is split; nan if there was none."""
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ def _centre_beam(
     residuals: list[NDArray[np.float64]] = []
     for move in range(MAX_MOVES + 1):
         residuals = [
-            processor.residuals(lattice, spots) for spots in hits for lattice in processor.index(spots)
+            processor.residuals(lattice, spots) for spots in hits for lattice in processor.index(spots)[0]
         ]
         enough = len(residuals) >= settings.calibration.min_lattices
         if not settings.calibration.refine_beam_centre or not enough or move == MAX_MOVES:

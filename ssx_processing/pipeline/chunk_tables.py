@@ -18,7 +18,7 @@ from ssx_processing.kernels.integration import (
     SIGMA,
 )
 from ssx_processing.kernels.unit_cell import cell_of
-from ssx_processing.models import FrameCounts, FrameStatus, UnitCell
+from ssx_processing.models import FrameCounts, FrameStatus, Misfit, UnitCell
 from ssx_processing.pipeline.frame_processing import FrameProcessor, FrameResult, resolution_limit
 
 SPOT_COLUMNS = ("x_px", "y_px", "intensity", "snr", "peak_snr", "background", "peak_value")
@@ -26,18 +26,20 @@ A_COLUMNS = ("a11", "a12", "a13", "a21", "a22", "a23", "a31", "a32", "a33")
 CELL_COLUMNS = ["a", "b", "c", "alpha", "beta", "gamma"]
 COLUMN_TYPES: dict[str, dict[str, str]] = {
     "frames": {
-        "frame": "int64", "status": "str", "n_spots": "int32", "n_lattices": "int32", "file": "str",
-        "file_index": "int64", "total_intensity": "float64", "median_background": "float32",
+        "frame": "int64", "status": "str", "misfit": "str", "n_spots": "int32", "n_lattices": "int32",
+        "file": "str", "file_index": "int64", "total_intensity": "float64", "median_background": "float32",
         "resolution_estimate": "float32",
     },
     "spots": {
         "frame": "int64", **dict.fromkeys(SPOT_COLUMNS, "float32"), "n_pixels": "int32",
-        "n_saturated": "int32", "panel": "int16", "lattice": "int16",
+        "n_saturated": "int32", "panel": "int16", "lattice": "int16", "h": "int16", "k": "int16",
+        "l": "int16", "dx_px": "float32", "dy_px": "float32", "excitation_error": "float32",
     },
     "lattices": {
         "frame": "int64", "lattice": "int16", **dict.fromkeys((*A_COLUMNS, *CELL_COLUMNS), "float64"),
         "n_indexed": "int32", "n_spots": "int32", "rmsd_px": "float32", "log10_e": "float32",
-        "excitation_width": "float32", "resolution_limit": "float32", "n_observations": "int32",
+        "runner_up_gap": "float32", "split_deg": "float32", "excitation_width": "float32",
+        "resolution_limit": "float32", "n_observations": "int32",
     },
     "observations": {
         "frame": "int64", "lattice": "int16", "h": "int16", "k": "int16", "l": "int16",
@@ -86,6 +88,7 @@ class ChunkTables:
             float(spots.intensity.sum()),
             float(np.median(processor.hits.finder.mean)) if len(processor.hits.finder.mean) else float("nan"),
             resolution_limit(q),
+            result.misfit,
         )
         self._add("spots", frame, {name: getattr(spots, name) for name in SPOT_COLUMNS})
         self._add_more(
@@ -94,6 +97,7 @@ class ChunkTables:
             n_saturated=spots.n_saturated,
             panel=spots.panel,
             lattice=result.spot_lattice,
+            **_indices_and_residuals(result),
         )
         for number in range(n_lattices):
             self._add_lattice(frame, number, result)
@@ -109,9 +113,11 @@ class ChunkTables:
         total_intensity: float,
         median_background: float,
         resolution_estimate: float,
+        misfit: Misfit | None = None,
     ) -> None:
         row = {
             "status": [status.value],
+            "misfit": [misfit.value if misfit else ""],
             "n_spots": [n_spots],
             "n_lattices": [n_lattices],
             "file": [str(path)],
@@ -141,6 +147,8 @@ class ChunkTables:
             "n_spots": len(result.spots),
             "rmsd_px": lattice.rmsd_px,
             "log10_e": lattice.log10_e,
+            "runner_up_gap": lattice.runner_up_gap,
+            "split_deg": lattice.split_deg,
             "excitation_width": lattice.excitation_width,
             "resolution_limit": result.resolution_limits[number],
             "n_observations": len(predicted),
@@ -192,3 +200,14 @@ class ChunkTables:
             )
             for table, types in COLUMN_TYPES.items()
         }
+
+
+def _indices_and_residuals(result: FrameResult) -> dict[str, NDArray[Any]]:
+    """Columns of the spots that come from the lattice that explains each; nothing where none does."""
+    n = len(result.spots)
+    hkl, residuals = np.zeros((n, 3), np.int16), np.full((n, 3), np.nan)
+    for lattice in result.lattices:
+        hkl[lattice.spot_index] = lattice.hkl
+        residuals[lattice.spot_index] = lattice.residuals
+    names = ("dx_px", "dy_px", "excitation_error")
+    return dict(zip("hkl", hkl.T, strict=True)) | dict(zip(names, residuals.T, strict=True))

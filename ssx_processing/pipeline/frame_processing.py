@@ -17,7 +17,7 @@ from ssx_processing.kernels.lattice_score import index_distance
 from ssx_processing.kernels.prediction import excitation_and_position, predict_reflections
 from ssx_processing.kernels.refinement import compose, refine_lattice
 from ssx_processing.kernels.unit_cell import cell_of, real_space, rotation_of, search_lattice
-from ssx_processing.models import FrameStatus, Geometry, Lattice, SpotList
+from ssx_processing.models import FrameStatus, Geometry, Lattice, Misfit, SpotList
 from ssx_processing.pipeline.hit_finding import HitFinder
 from ssx_processing.settings import ProcessingSettings
 
@@ -54,6 +54,8 @@ class FrameResult:
     """Of each lattice, columns as `prediction.COLUMNS`."""
     integrated: tuple[NDArray[np.float64], ...]
     """Of each lattice, columns as in `integration`."""
+    misfit: Misfit | None = None
+    """Why a hit has no lattice; None for the others."""
 
 
 class FrameProcessor:
@@ -129,9 +131,9 @@ class FrameProcessor:
         spot_lattice = np.full(len(spots), -1, np.int16)
         if not self.hits.is_hit(spots):
             return FrameResult(FrameStatus.NO_HIT, spots, spot_lattice, (), (), (), ())
-        lattices = self.index(spots)
+        lattices, misfit = self.index(spots)
         if not lattices:
-            return FrameResult(FrameStatus.NOT_INDEXED, spots, spot_lattice, (), (), (), ())
+            return FrameResult(FrameStatus.NOT_INDEXED, spots, spot_lattice, (), (), (), (), misfit)
         for number, lattice in enumerate(lattices):
             spot_lattice[lattice.spot_index] = number
         q_length = np.linalg.norm(self.scattering_vectors(spots), axis=1)
@@ -139,7 +141,7 @@ class FrameProcessor:
         predictions = tuple(self.predict(lattice, q_length) for lattice in lattices)
         integrated = self.integrate(image, predictions)
         return FrameResult(
-            FrameStatus.INTEGRATED, spots, spot_lattice, tuple(lattices), limits, predictions, integrated
+            FrameStatus.INTEGRATED, spots, spot_lattice, lattices, limits, predictions, integrated
         )
 
     def scattering_vectors(self, spots: SpotList) -> NDArray[np.float64]:
@@ -148,24 +150,26 @@ class FrameProcessor:
             spots.x_px, spots.y_px, spots.panel, self.rectangles, self.axes, self.s0, *self.sensor
         )
 
-    def index(self, spots: SpotList) -> list[Lattice]:
-        """Lattices of a frame, refined against all spots each explains best."""
+    def index(self, spots: SpotList) -> tuple[tuple[Lattice, ...], Misfit | None]:
+        """Lattices of a frame, refined against all spots each explains best; why there is none."""
         q = self.scattering_vectors(spots)
         proposals = self.indexer.index(q, spots.snr)
         if not proposals:
-            return []
+            return (), Misfit.NO_SOLUTION
         distance = np.array([index_distance(q, real_space(p.a_primitive)) for p in proposals])
         owner = np.where(distance.min(axis=0) < INDEXED, distance.argmin(axis=0), -1)
-        lattices = [self._refine(p, q, np.flatnonzero(owner == n), spots) for n, p in enumerate(proposals)]
-        return [lattice for lattice in lattices if lattice is not None]
+        refined = [self._refine(p, q, np.flatnonzero(owner == n), spots) for n, p in enumerate(proposals)]
+        lattices = tuple(lattice for lattice in refined if isinstance(lattice, Lattice))
+        misfits = [misfit for misfit in refined if isinstance(misfit, Misfit)]
+        return lattices, None if lattices else misfits[0]
 
     def _refine(
         self, proposal: IndexedLattice, q: NDArray[np.float64], mine: NDArray[np.int64], spots: SpotList
-    ) -> Lattice | None:
-        """Refine a proposal against its own spots; None if cell or positions then do not fit."""
+    ) -> Lattice | Misfit:
+        """Refine a proposal against its own spots, or say why it does not fit then."""
         lattice = self.indexer.lattice
         if len(mine) < self.settings.indexing.min_spots:
-            return None
+            return Misfit.DIVERGED
         rotation = rotation_of(proposal.a_primitive, lattice.b)
         strain_tensor = rotation.T @ proposal.a_primitive @ real_space(lattice.b) - np.eye(3)
         strain = np.einsum("mij,ij->m", lattice.strains, strain_tensor)
@@ -178,13 +182,13 @@ class FrameProcessor:
         fit = self._predicted(a, q[mine])
         close = (index_distance(q[mine], real_space(a)) < INDEXED) & (fit[:, 2] >= 0)
         mine, fit = mine[close], fit[close]
-        if len(mine) < self.settings.indexing.min_spots:
-            return None
-        residual = np.hypot(fit[:, 0] - spots.x_px[mine], fit[:, 1] - spots.y_px[mine])
-        rmsd = float(np.sqrt(np.mean(residual**2)))
+        residuals = np.column_stack([spots.x_px[mine] - fit[:, 0], spots.y_px[mine] - fit[:, 1], fit[:, 3]])
+        rmsd = float(np.sqrt(np.mean(np.sum(residuals[:, :2] ** 2, axis=1)))) if len(mine) else math.inf
+        if len(mine) < self.settings.indexing.min_spots or rmsd > self.settings.indexing.max_rmsd_px:
+            return Misfit.DIVERGED
         conventional = a @ lattice.to_conventional
-        if rmsd > self.settings.indexing.max_rmsd_px or not self._cell_is_near(conventional):
-            return None
+        if not self._cell_is_near(conventional):
+            return Misfit.CELL_DIFFERS
         return Lattice(
             a_matrix=conventional,
             n_indexed=len(mine),
@@ -192,6 +196,8 @@ class FrameProcessor:
             rmsd_px=rmsd,
             excitation_width=robust_sigma(fit[:, 3]),
             spot_index=mine.astype(np.int32),
+            hkl=np.rint(q[mine] @ real_space(conventional).T).astype(np.int32),
+            residuals=residuals,
         )
 
     def _predicted(self, a_matrix: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
