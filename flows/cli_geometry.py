@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from flows.cli_input import parse_result
-from flows.cli_looking import folder_of_group, refuse_unwritable
+from flows.cli_looking import refuse_unwritable
 from flows.cli_options import Result, say
+from flows.result_folders import folder_of_group
 from ssx_processing.errors import SettingsError
 
 geometry_app = typer.Typer()
