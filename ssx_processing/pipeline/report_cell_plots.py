@@ -81,7 +81,7 @@ def cell_bins(
     for _, colour, members in groups:
         some = values[members]
         if colour != GREY and len(some) >= max(5, 0.01 * len(values)):
-            also += np.percentile(some, [10, 90]).tolist()
+            also += np.percentile(some, [2, 98]).tolist()
     return value_bins(values, tuple(also))
 
 
@@ -131,6 +131,7 @@ def _scatter(data: ReportData, one: str, other: str) -> Plot:
             hovertemplate=f"{SYMBOLS[one]} %{{x:.2f}}, {SYMBOLS[other]} %{{y:.2f}}",
         )  # fmt: skip
     styled(figure, height=260).update_layout(hovermode="closest", showlegend=True)
+    figure.update_layout(legend={"itemsizing": "constant"})
     edges = []
     for axis, name, values in (("x", one, x), ("y", other, y)):
         expected, unit = _expected(data, name)

@@ -212,7 +212,7 @@ def runner_up_plot(lattices: pd.DataFrame) -> Plot:
     figure.update_yaxes(title_text="lattices")
     caption = (
         f"Far to the right is safe. {near} of {len(known)} lattices with a runner-up have one that is less "
-        f"than {10**NEAR_RIVAL:g} times less likely (orange): cells with axes that are nearly alike, or nearly "
-        f"multiples of each other, or few spots. {len(gap) - len(known)} lattices have no runner-up."
+        f"than {10**NEAR_RIVAL:g} times less likely (orange): cells with axes that are nearly alike, or "
+        f"nearly multiples of each other, or few spots. {len(gap) - len(known)} lattices have no runner-up."
     )
     return Plot(figure, "Runner-up orientations", caption)
