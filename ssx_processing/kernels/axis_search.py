@@ -19,7 +19,7 @@ TILE = 512
 """Directions scored together, so that their scores stay in the first cache."""
 CANDIDATES = 60
 """Directions kept after the coarse search, further apart than `SEPARATION`."""
-AXES = 20
+AXES = 16
 """Refined axes about which the cell is turned."""
 SEPARATION = math.cos(0.0245)
 TRIM = (0.25, 0.20, 0.15)
@@ -69,6 +69,27 @@ def direction_scores(
 
 
 @njit(cache=True, nogil=True)
+def _best(scores: NDArray[np.float32], n_about: int) -> NDArray[np.int64]:
+    """Indices of at least ``n_about`` of the largest scores, largest first, without sorting the others."""
+    highest = max(np.max(scores), np.float32(1e-6))
+    count = np.zeros(256, np.int64)
+    for score in scores:
+        count[int(score / highest * 255.0)] += 1
+    level = 255
+    total = count[level]
+    while total < n_about and level > 0:
+        level -= 1
+        total += count[level]
+    chosen = np.empty(total, np.int64)
+    n = 0
+    for i in range(scores.shape[0]):
+        if int(scores[i] / highest * 255.0) >= level:
+            chosen[n] = i
+            n += 1
+    return chosen[np.argsort(-scores[chosen])]
+
+
+@njit(cache=True, nogil=True)
 def _separate_peaks(
     scores: NDArray[np.float32], directions: NDArray[np.float32], out: NDArray[np.float64]
 ) -> int:
@@ -76,9 +97,9 @@ def _separate_peaks(
 
     False maxima along the beam, where all low-angle spots lie, take some places, hence many are kept.
     """
-    order = np.argsort(-scores)
+    order = _best(scores, 20 * out.shape[0])
     n = 0
-    for o in order[: 40 * out.shape[0]]:
+    for o in order:
         new = True
         for k in range(n):
             cosine = (
@@ -160,12 +181,14 @@ def _rotation_between(u: NDArray[np.float64], v: NDArray[np.float64], out: NDArr
 @njit(cache=True, nogil=True)
 def axis_search(
     q: NDArray[np.float64],
+    columns: NDArray[np.float32],
     n_low: int,
     directions: NDArray[np.float32],
     axis: NDArray[np.float64],
     axis_order: int,
     axis_flips: bool,
     to_hkl_crystal: NDArray[np.float64],
+    weights: NDArray[np.float32],
     turn_step_rad: float,
     best_score: NDArray[np.float64],
     best_rotation: NDArray[np.float64],
@@ -176,6 +199,8 @@ def axis_search(
     ----------
     q : (n, 3) array
         Spots that judge, ascending in length, 1/Å.
+    columns : (3, m) array
+        The same, from `lattice_score.spot_columns`.
     n_low
         The first so many, of lowest angle, find the axis.
     directions : (3, m) array
@@ -186,6 +211,8 @@ def axis_search(
         Of `unit_cell.SearchLattice`.
     to_hkl_crystal : (3, 3) array
         Inverse of B.
+    weights
+        See `lattice_score.match_score`.
     turn_step_rad
         Step of the rotation about the axis.
     best_score, best_rotation : (k,), (k, 3, 3) array
@@ -199,38 +226,51 @@ def axis_search(
     for k in range(n):
         axis_score[k] = _refine_axis(low, peaks[k], length)
     unit = axis / length
+    signs = 1 if axis_flips else 2
     for k in np.argsort(-axis_score)[:AXES]:
-        _turn_about(q, unit, peaks[k], axis_order, to_hkl_crystal, turn_step_rad, best_score, best_rotation)
-        if not axis_flips:
+        for sign in range(signs):
+            towards = peaks[k] if sign == 0 else -peaks[k]
             _turn_about(
-                q, unit, -peaks[k], axis_order, to_hkl_crystal, turn_step_rad, best_score, best_rotation
-            )
+                columns, q.shape[0], unit, towards, axis_order, to_hkl_crystal, weights, turn_step_rad,
+                best_score, best_rotation,
+            )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
 def _turn_about(
-    q: NDArray[np.float64],
+    columns: NDArray[np.float32],
+    n: int,
     unit: NDArray[np.float64],
     direction: NDArray[np.float64],
     axis_order: int,
     to_hkl_crystal: NDArray[np.float64],
+    weights: NDArray[np.float32],
     step: float,
     best_score: NDArray[np.float64],
     best_rotation: NDArray[np.float64],
 ) -> None:
     """Turn the crystal, its axis along ``direction``, and keep the local maxima of the match score."""
-    start, turn, to_hkl = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
+    start, turn, to_hkl, one_step = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3)), np.eye(3)
     _rotation_between(unit, direction, start)
     n_steps = max(3, math.ceil(2.0 * math.pi / axis_order / step))
-    omega = direction * (2.0 * math.pi / axis_order / n_steps)
-    scores = np.empty(n_steps)
+    rotate(one_step, direction * (2.0 * math.pi / axis_order / n_steps))
+    scores, worst = np.empty(n_steps), np.min(best_score)
     turn[:] = start
     for s in range(n_steps):
         inverse_of_turned(to_hkl_crystal, turn, to_hkl)
-        scores[s] = match_score(q, to_hkl)
-        rotate(turn, omega)
+        scores[s] = match_score(columns, n, to_hkl, weights)
+        _turn_on(one_step, turn)
     turn[:] = start
     for s in range(n_steps):
-        if scores[s] >= scores[s - 1] and scores[s] > scores[(s + 1) % n_steps]:
-            keep_best(scores[s], turn, best_score, best_rotation)
-        rotate(turn, omega)
+        if scores[s] > worst and scores[s] >= scores[s - 1] and scores[s] > scores[(s + 1) % n_steps]:
+            worst = keep_best(scores[s], turn, best_score, best_rotation)
+        _turn_on(one_step, turn)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _turn_on(step: NDArray[np.float64], turn: NDArray[np.float64]) -> None:
+    """Replace ``turn`` by step turn."""
+    for j in range(3):
+        x, y, z = turn[0, j], turn[1, j], turn[2, j]
+        for i in range(3):
+            turn[i, j] = step[i, 0] * x + step[i, 1] * y + step[i, 2] * z

@@ -1,31 +1,42 @@
 """Lattices of one frame, for a known cell: propose, refine, judge against chance, repeat on what is left."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ssx_processing.kernels.axis_search import axis_search, hemisphere
-from ssx_processing.kernels.lattice_score import index_distance, inverse, log10_chance, match_score
+from ssx_processing.kernels.lattice_score import (
+    index_distance,
+    index_weights,
+    spot_columns,
+    squared_deviations,
+)
 from ssx_processing.kernels.pair_search import pair_search
-from ssx_processing.kernels.refinement import RIGID_ROUNDS, TOLERANCES, refine_lattice
+from ssx_processing.kernels.proposals import Solutions, refine_proposals
 from ssx_processing.kernels.unit_cell import SearchLattice, misorientation_deg, real_space
+from ssx_processing.models import Misfit
 
-PROPOSALS = 32
+PROPOSALS = 24
 """Orientations kept by each search."""
-FINALISTS = 4
-"""Of these, refined in full."""
-LOOSE = np.array([0.30, 0.25, 0.20])
-"""Rounds that every proposal gets."""
-EXPLAINED = 0.20
-"""A spot this near a lattice point is not offered to the next lattice."""
-CROWDED = 150
-"""With more spots the axis search goes first: the lowest-angle ones are then mostly artefacts."""
-SEEDS = 12
+SEEDS, SEEDS_OF_REST = 14, 10
+"""Spots that are paired: of a frame, and of what a first lattice leaves over."""
+MAX_TRIALS, MAX_TRIALS_OF_REST = 8000, 3000
+"""Orientations that pairs propose at most, which bounds the time of a hard frame."""
 LOW_ANGLE_CHOICE = 30
+ALONG_RAY = (6e-4, 2e-3)
+"""Excitation errors expected before any are known: at |q| = 0 in 1/Å, and per |q|."""
 SAME_ORIENTATION_DEG = 1.5
 """A further lattice this close to an earlier one is the same crystal, split."""
+EXPLAINED = 0.20
+"""A spot this near a lattice point, in all three indices, is not offered to the next lattice."""
+CELL_TOLERANCE = 0.004
+"""Relative error of the expected cell for which pairs are matched."""
+SURE_FRACTION = 0.45
+"""A solution that explains so many of the spots need not be sought in another way too."""
+FEWEST_FOR_AXIS = 20
+"""Left-over spots that are worth the axis search; fewer are nearly always false."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +48,13 @@ class IndexedLattice:
     log10_e: float
     """log10 of the number of chance solutions expected to be as good."""
     n_indexed: int
-    """Spots of the offered ones within 0.15 of a lattice point."""
+    """Spots of the offered ones that more likely belong to it than not."""
     n_offered: int
     """Spots that it was judged on."""
+    runner_up_gap: float
+    """log10 E of the second best, different orientation minus that of this one; nan if there was none."""
+    split_deg: float = math.nan
+    """Angle to a near-duplicate that was refused; nan if there was none."""
 
 
 @dataclass
@@ -55,20 +70,49 @@ class Indexer:
     min_spots: int = 6
     min_fraction: float = 0.15
     min_significance: float = 6.0
+    min_gap: float = 2.0
+    """A lattice is accepted when log10 E of any different orientation is larger by this."""
     max_spots: int = 250
     q_max_axis: float = 0.35
     """Spots beyond do not help to find the axis, 1/Å."""
     directions: NDArray[np.float32] = field(init=False)
+    """(3, m) for the axis search."""
     to_hkl_crystal: NDArray[np.float64] = field(init=False)
+    weights: NDArray[np.float32] = field(init=False)
+    points: NDArray[np.float32] = field(init=False)
+    """(6, p) unit vectors to the reciprocal lattice points, and B^-1 times them."""
+    first: NDArray[np.int64] = field(init=False)
+    """(f,) points of which one is enough as the first of a pair."""
+    first_lengths: NDArray[np.float64] = field(init=False)
+    """(f,) their lengths, 1/Å."""
 
     def __post_init__(self) -> None:
-        """Lay out the directions of the axis search."""
-        length = float(np.linalg.norm(self.lattice.axis))
+        """Lay out the directions of both searches."""
+        lattice = self.lattice
+        length = float(np.linalg.norm(lattice.axis))
         self.directions = hemisphere(0.36 / (length * self.q_max_axis))
-        self.to_hkl_crystal = real_space(self.lattice.b)
+        self.to_hkl_crystal = real_space(lattice.b)
+        self.weights = index_weights(self.to_hkl_crystal, ALONG_RAY[0] + 0.3 * ALONG_RAY[1])
+        units = (lattice.points / lattice.lengths[:, None]).T
+        self.points = np.ascontiguousarray(np.concatenate([units, self.to_hkl_crystal @ units]), np.float32)
+        self.first = np.flatnonzero(lattice.is_first)
+        self.first_lengths = lattice.lengths[self.first]
 
-    def index(self, q: NDArray[np.float64], snr: NDArray[np.float64]) -> list[IndexedLattice]:
-        """Lattices of one frame, the most convincing kind first.
+    @property
+    def errors(self) -> tuple[float, float, float]:
+        """Expected errors for `lattice_score.squared_deviations`: not as wide as the windows of the search."""
+        return (0.5 * self.sigma_q, *ALONG_RAY)
+
+    @property
+    def apart_rad(self) -> float:
+        """Orientations closer than this give most low-angle spots the same indices."""
+        longest = float(max(np.linalg.norm(self.to_hkl_crystal, axis=1)))
+        return min(math.radians(SAME_ORIENTATION_DEG), 0.4 / (0.3 * longest))
+
+    def index(
+        self, q: NDArray[np.float64], snr: NDArray[np.float64]
+    ) -> tuple[list[IndexedLattice], Misfit | None]:
+        """Lattices of one frame, the most convincing kind first, or why there is none.
 
         Parameters
         ----------
@@ -78,82 +122,119 @@ class Indexer:
             Their signal-to-noise ratios.
         """
         found: list[IndexedLattice] = []
+        misfit = Misfit.TOO_FEW_SPOTS
         left = np.arange(len(q))
         for _ in range(2 * self.max_lattices):
             if len(found) == self.max_lattices or len(left) < self.min_spots:
                 break
             offered = left[strongest_by_resolution(q[left], snr[left], self.max_spots)]
-            a, log10_e, n_indexed = self.best_lattice(q[offered], snr[offered])
-            if not self._accepted(log10_e, n_indexed, len(offered)):
+            solutions = self._solve(q[offered], snr[offered], is_first=not found)
+            misfit = self._misfit(solutions, len(offered))
+            if misfit is not None:
                 break
-            if all(self._misorientation_deg(a, other.a_primitive) > SAME_ORIENTATION_DEG for other in found):
-                found.append(IndexedLattice(a, log10_e, n_indexed, len(offered)))
-            left = left[index_distance(q[left], real_space(a)) > EXPLAINED]
-        return found
+            self._add(solutions, len(offered), found)
+            left = left[~self._explained(q[left], solutions)]
+        return found, None if found else misfit
+
+    def _add(self, solutions: Solutions, n_offered: int, found: list[IndexedLattice]) -> None:
+        """Take the best solution as a new lattice, unless it is an earlier one again."""
+        a, log10_e = solutions.a[0], float(solutions.log10_e[0])
+        for place, other in enumerate(found):
+            angle = self._misorientation_deg(a, other.a_primitive)
+            if angle <= SAME_ORIENTATION_DEG:
+                found[place] = IndexedLattice(
+                    **{**vars(other), "split_deg": angle if math.isnan(other.split_deg) else other.split_deg}
+                )
+                return
+            if self._is_pseudo_mate(a, other.a_primitive):
+                return
+        found.append(IndexedLattice(a, log10_e, int(solutions.matched[0]), n_offered, solutions.gap))
 
     def _misorientation_deg(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
         return misorientation_deg(first, second, self.lattice.b, self.lattice.rotations)
 
-    def best_lattice(
-        self, q: NDArray[np.float64], snr: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], float, int]:
-        """Best primitive A matrix for these spots, its log10 E and the number of spots it explains."""
+    def _is_pseudo_mate(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
+        """Whether one is the other, mapped onto itself by a rotation that is nearly a symmetry."""
+        lattice = self.lattice
+        turned = [second @ self.to_hkl_crystal @ r @ lattice.b for r in lattice.pseudo_rotations]
+        return any(self._misorientation_deg(first, mate) <= SAME_ORIENTATION_DEG for mate in turned)
+
+    def _explained(self, q: NDArray[np.float64], solutions: Solutions) -> NDArray[np.bool_]:
+        """Which spots the best solution explains, generously."""
+        a = solutions.a[0]
+        squares, _ = squared_deviations(q, self.s0, a, self.errors)
+        return (squares < solutions.limit[0]) | (index_distance(q, real_space(a)) < EXPLAINED)
+
+    def _solve(self, q: NDArray[np.float64], snr: NDArray[np.float64], *, is_first: bool) -> Solutions:
+        """Different orientations for these spots, best first."""
         order = np.argsort(np.einsum("ij,ij->i", q, q))
         q = np.ascontiguousarray(q[order])
+        columns = spot_columns(q)
+        solutions = self._refined(q, columns, *self._by_pairs(q, columns, snr[order], is_first=is_first))
         n = len(q)
-        first, second = (self._by_axis, self._by_pairs) if n > CROWDED else (self._by_pairs, self._by_axis)
-        a, log10_e, n_indexed = first(q, snr[order])
-        if -log10_e < 8.0 + 0.02 * n or n_indexed < 0.3 * n:
-            other = second(q, snr[order])
-            if other[1] < log10_e:
-                return other
-        return a, log10_e, n_indexed
+        # one that explains few spots, or these badly, may be a coincidence with a better one
+        matched = solutions.matched[0]
+        is_sure = -solutions.log10_e[0] >= 8.0 + 0.02 * n + 0.4 * matched and matched >= SURE_FRACTION * n
+        if is_sure or not (is_first or n >= FEWEST_FOR_AXIS):
+            return solutions
+        others = self._refined(q, columns, *self._by_axis(q, columns))
+        return others if others.log10_e[0] < solutions.log10_e[0] else solutions
+
+    def _refined(
+        self,
+        q: NDArray[np.float64],
+        columns: NDArray[np.float32],
+        scores: NDArray[np.float64],
+        rotations: NDArray[np.float64],
+    ) -> Solutions:
+        lattice = self.lattice
+        found = refine_proposals(
+            q, columns, self.weights, self.s0, lattice.b, lattice.strains, lattice.rotations,
+            lattice.pseudo_rotations, self.errors, self.apart_rad, scores, rotations,
+        )  # fmt: skip
+        return Solutions(*found)
 
     def _by_pairs(
-        self, q: NDArray[np.float64], snr: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], float, int]:
+        self,
+        q: NDArray[np.float64],
+        columns: NDArray[np.float32],
+        snr: NDArray[np.float64],
+        *,
+        is_first: bool,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         scores, rotations = np.full(PROPOSALS, -1.0), np.zeros((PROPOSALS, 3, 3))
-        lattice = self.lattice
+        n_seeds, max_trials = (SEEDS, MAX_TRIALS) if is_first else (SEEDS_OF_REST, MAX_TRIALS_OF_REST)
         pair_search(
-            q,
-            pair_seeds(q, snr),
-            lattice.points,
-            lattice.lengths,
-            lattice.is_first,
-            self.to_hkl_crystal,
-            self.sigma_q,
-            0.004,
-            scores,
-            rotations,
-        )
-        return best_refined(q, self.s0, lattice.b, lattice.strains, self.sigma_q, scores, rotations)
+            q, columns, pair_seeds(q, snr, n_seeds), self.points, self.lattice.lengths, self.first,
+            self.first_lengths, self.to_hkl_crystal, self.weights, self.sigma_q, CELL_TOLERANCE,
+            max_trials, scores, rotations,
+        )  # fmt: skip
+        return scores, rotations
 
     def _by_axis(
-        self, q: NDArray[np.float64], snr: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], float, int]:
+        self, q: NDArray[np.float64], columns: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         scores, rotations = np.full(PROPOSALS, -1.0), np.zeros((PROPOSALS, 3, 3))
         lattice = self.lattice
         length = np.linalg.norm(q, axis=1)
-        longest = max(np.linalg.norm(self.to_hkl_crystal, axis=1))
+        longest = float(max(np.linalg.norm(self.to_hkl_crystal, axis=1)))
+        n_low = max(min(len(q), 8), int(np.searchsorted(length, self.q_max_axis)))
         axis_search(
-            q,
-            max(min(len(q), 8), int(np.searchsorted(length, self.q_max_axis))),
-            self.directions,
-            lattice.axis,
-            lattice.axis_order,
-            lattice.axis_flips,
-            self.to_hkl_crystal,
-            float(0.30 / (longest * length[-1])),
-            scores,
-            rotations,
-        )
-        return best_refined(q, self.s0, lattice.b, lattice.strains, self.sigma_q, scores, rotations)
+            q, columns, n_low, self.directions, lattice.axis, lattice.axis_order, lattice.axis_flips,
+            self.to_hkl_crystal, self.weights, float(0.30 / (longest * length[-1])), scores, rotations,
+        )  # fmt: skip
+        return scores, rotations
 
-    def _accepted(self, log10_e: float, n_indexed: int, n_offered: int) -> bool:
-        """Beyond chance, and explaining enough: spots of crowded frames are not independent, hence both."""
-        return -log10_e >= self.min_significance + 0.02 * n_offered and n_indexed >= max(
+    def _misfit(self, solutions: Solutions, n_offered: int) -> Misfit | None:
+        """Why the best solution is none: chance, too few spots of crowded frames, or another as good."""
+        log10_e = solutions.log10_e
+        if -log10_e[0] < self.min_significance + 0.02 * n_offered or solutions.matched[0] < max(
             self.min_spots, self.min_fraction * n_offered
-        )
+        ):
+            return Misfit.NO_SOLUTION
+        if solutions.gap < self.min_gap:
+            return Misfit.AMBIGUOUS
+        return None
 
 
 def strongest_by_resolution(
@@ -167,7 +248,7 @@ def strongest_by_resolution(
     return np.sort(np.concatenate(chosen))
 
 
-def pair_seeds(q: NDArray[np.float64], snr: NDArray[np.float64]) -> NDArray[np.int64]:
+def pair_seeds(q: NDArray[np.float64], snr: NDArray[np.float64], n_most: int) -> NDArray[np.int64]:
     """Spots worth pairing: the strongest at low angle, outside the beam stop's halo, ascending in |q|.
 
     Parameters
@@ -178,37 +259,4 @@ def pair_seeds(q: NDArray[np.float64], snr: NDArray[np.float64]) -> NDArray[np.i
     outside = np.flatnonzero(np.einsum("ij,ij->i", q, q) > 0.04**2)[:LOW_ANGLE_CHOICE]
     if len(outside) < 3:
         outside = np.arange(min(len(q), LOW_ANGLE_CHOICE))
-    return np.sort(outside[np.argsort(-snr[outside], kind="stable")[:SEEDS]])
-
-
-@njit(cache=True, nogil=True)
-def best_refined(
-    q: NDArray[np.float64],
-    s0: NDArray[np.float64],
-    b: NDArray[np.float64],
-    strains: NDArray[np.float64],
-    sigma_q: float,
-    scores: NDArray[np.float64],
-    rotations: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], float, int]:
-    """Refine the proposals, the best in full; return A, log10 E and matches of the least likely by chance."""
-    n = scores.shape[0]
-    a, to_hkl, strain = np.empty((3, 3)), np.empty((3, 3)), np.zeros(strains.shape[0])
-    for k in range(n):
-        if scores[k] < 0.0:
-            continue
-        refine_lattice(q, s0, b, strains, rotations[k], strain, sigma_q, LOOSE, LOOSE.shape[0], a)
-        inverse(a, to_hkl)
-        scores[k] = match_score(q, to_hkl)
-    best_a, best_log10_e, best_matched = b.copy(), 0.0, 0
-    for k in np.argsort(-scores)[:FINALISTS]:
-        if scores[k] < 0.0:
-            continue
-        strain[:] = 0.0
-        refine_lattice(q, s0, b, strains, rotations[k], strain, sigma_q, TOLERANCES, RIGID_ROUNDS, a)
-        inverse(a, to_hkl)
-        log10_e, matched = log10_chance(index_distance(q, to_hkl))
-        if log10_e < best_log10_e or best_matched == 0:
-            best_a[:] = a
-            best_log10_e, best_matched = log10_e, matched
-    return best_a, best_log10_e, best_matched
+    return np.sort(outside[np.argsort(-snr[outside], kind="stable")[:n_most]])

@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from ssx_processing.kernels.symmetry import symmetrised_cell
 from ssx_processing.models import UnitCell
 
-TABLE_POINTS = 27_000
-"""Reciprocal lattice points of the pair search; more only cost time."""
+TABLE_POINTS = 60_000
+"""Reciprocal lattice points of the pair search at most: of large cells those of low angle only."""
 METRIC_TOLERANCE_DEG = 0.1
 """Obliquity up to which a rotation counts as a symmetry of the expected lattice."""
+PSEUDO_TOLERANCE_DEG = 5.0
+"""Up to which it is nearly one: the spots of one orientation then nearly fit another."""
+MAX_PSEUDO_ROTATIONS = 6
 
 
 def b_matrix(cell: UnitCell) -> NDArray[np.float64]:
@@ -68,6 +71,28 @@ def lattice_rotations(cell: UnitCell, space_group: gemmi.SpaceGroup) -> NDArray[
     return _cartesian_rotations(
         crystal, gemmi.find_lattice_symmetry(crystal, space_group.centring_type(), METRIC_TOLERANCE_DEG)
     )
+
+
+def pseudo_rotations(
+    cell: UnitCell, space_group: gemmi.SpaceGroup, rotations: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(n, 3, 3) array of rotations that map the lattice nearly onto itself, one per way of doing so.
+
+    Parameters
+    ----------
+    rotations : (r, 3, 3) array
+        Those that do so exactly, from `lattice_rotations`.
+    """
+    crystal = gemmi.UnitCell(*cell)
+    nearly = _cartesian_rotations(
+        crystal, gemmi.find_lattice_symmetry(crystal, space_group.centring_type(), PSEUDO_TOLERANCE_DEG)
+    )
+    different: list[NDArray[np.float64]] = [np.eye(3)]
+    for rotation in nearly:
+        traces = [np.einsum("ij,njk,ik->n", rotation, rotations, other).max() for other in different]
+        if max(traces) < 1.0 + 2.0 * math.cos(math.radians(10.0)):
+            different.append(rotation)
+    return np.array(different[1 : 1 + MAX_PSEUDO_ROTATIONS]).reshape(-1, 3, 3)
 
 
 def point_group_rotations(cell: UnitCell, space_group: gemmi.SpaceGroup) -> NDArray[np.float64]:
@@ -128,6 +153,8 @@ class SearchLattice:
     """(3, 3) matrix T with A_conventional = A_primitive T."""
     rotations: NDArray[np.float64]
     """(n, 3, 3) proper rotations of the lattice, Cartesian."""
+    pseudo_rotations: NDArray[np.float64]
+    """(k, 3, 3) rotations that map the lattice nearly onto itself, Cartesian."""
     strains: NDArray[np.float64]
     """(m, 3, 3) strains that the space group allows, Cartesian."""
     points: NDArray[np.float64]
@@ -160,6 +187,7 @@ def search_lattice(cell: UnitCell, space_group: gemmi.SpaceGroup) -> SearchLatti
         b=b,
         to_conventional=m.T,
         rotations=rotations,
+        pseudo_rotations=pseudo_rotations(cell, space_group, rotations),
         strains=allowed_strains(point_group_rotations(cell, space_group)),
         points=points,
         lengths=lengths,

@@ -153,9 +153,9 @@ class FrameProcessor:
     def index(self, spots: SpotList) -> tuple[tuple[Lattice, ...], Misfit | None]:
         """Lattices of a frame, refined against all spots each explains best; why there is none."""
         q = self.scattering_vectors(spots)
-        proposals = self.indexer.index(q, spots.snr)
+        proposals, misfit = self.indexer.index(q, spots.snr)
         if not proposals:
-            return (), Misfit.NO_SOLUTION
+            return (), misfit
         distance = np.array([index_distance(q, real_space(p.a_primitive)) for p in proposals])
         owner = np.where(distance.min(axis=0) < INDEXED, distance.argmin(axis=0), -1)
         refined = [self._refine(p, q, np.flatnonzero(owner == n), spots) for n, p in enumerate(proposals)]

@@ -81,6 +81,16 @@ def add_diffraction(
     rng: np.random.Generator,
 ) -> BraggSpots:
     """Add the crystal's photons to ``image`` in place; returns what was expected of each spot."""
+    spots = expected_spots(crystal, sphere, optics, wavelength)
+    n_photons = rng.poisson(spots.photons)
+    _scatter(image, transmission, spots.hkl, n_photons, crystal.blocks, optics, node_radii(), rng)
+    return spots
+
+
+def expected_spots(
+    crystal: Crystal, sphere: TrueReflections, optics: Optics, wavelength: float
+) -> BraggSpots:
+    """Reflections that the crystal excites, with expected photons and places."""
     strength = crystal.scale * sphere.intensity
     blocks = crystal.blocks
     candidates = _near_ewald_sphere(
@@ -91,11 +101,7 @@ def add_diffraction(
         optics, wavelength,
     )  # fmt: skip
     kept = table[:, 2] >= FEWEST_PHOTONS
-    candidates, table = candidates[kept], table[kept]
-    hkl = sphere.hkl[candidates]
-    n_photons = rng.poisson(table[:, 2])
-    _scatter(image, transmission, hkl, n_photons, blocks, optics, node_radii(), rng)
-    return BraggSpots(hkl, *np.ascontiguousarray(table.T))
+    return BraggSpots(sphere.hkl[candidates[kept]], *np.ascontiguousarray(table[kept].T))
 
 
 def _largest_turn(crystal: Crystal) -> float:
