@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -100,3 +102,59 @@ def test_the_geometry_of_a_result_is_written_for_others_and_for_us(
     np.testing.assert_array_equal(reader.read(3), own.read(3))
     own.close()
     reader.close()
+
+
+@pytest.fixture
+def group(calibrated: Path, tmp_path: Path) -> Path:
+    """Folder of a group with two data collections, of which the second's images are gone."""
+    for number in (1, 2):
+        shutil.copytree(calibrated, tmp_path / "group" / f"collection-{number}")
+    plan = tmp_path / "group" / "collection-2" / "plan.json"
+    content = json.loads(plan.read_text())
+    content["plan"]["paths"] = ["/gone/other.h5"]
+    plan.write_text(json.dumps(content))
+    return tmp_path / "group"
+
+
+def test_a_file_says_which_data_collection_of_a_group_is_meant(
+    given, group: Path, chip: SimulatedChip, hit: int
+):
+    refused = given("view", "--result", group, "--frame", hit, "--lattice")
+    assert "has 2 data collections; name the file to look at, of: " in one_line(refused.exception)
+    assert "/gone/other.h5" in one_line(refused.exception)
+    done = given("view", chip.master, "--result", group, "--frame", hit, "--lattice")
+    assert "1 lattice, together" in done.output
+
+
+def test_every_data_collection_of_a_group_gets_a_geometry_file(given, group: Path, tmp_path: Path):
+    done = given("geometry", group, "--out", "x.geom")
+    assert done.output.splitlines() == ["x-collection-1.geom", "x-collection-2.geom"]
+    texts = [(tmp_path / name).read_text() for name in done.output.splitlines()]
+    assert ["data = /entry/data/data" in text for text in texts] == [True, False]
+
+
+def test_a_result_of_another_detector_is_refused(given, calibrated: Path, small_master: Path):
+    done = given("view", small_master, "--result", calibrated)
+    assert "those of the result have (1062, 1028)" in one_line(done.exception)
+
+
+@pytest.fixture
+def small_master(tmp_path: Path) -> Path:
+    """A DECTRIS-like master of another detector."""
+    path = tmp_path / "small_master.h5"
+    with h5py.File(path, "w") as file:
+        entry = file.create_group("entry")
+        entry.attrs["NX_class"] = "NXentry"
+        entry["data/data"] = np.zeros((2, 40, 56), np.uint16)
+        detector = entry.create_group("instrument/detector")
+        entry["instrument"].attrs["NX_class"] = "NXinstrument"
+        detector.attrs["NX_class"] = "NXdetector"
+        entry["instrument/beam/incident_wavelength"] = 1.0
+        entry["instrument/beam/incident_wavelength"].attrs["units"] = "angstrom"
+        for name, value in (("x_pixel_size", 1e-4), ("y_pixel_size", 1e-4), ("detector_distance", 0.1)):
+            detector[name] = value
+            detector[name].attrs["units"] = "m"
+        for name in ("beam_center_x", "beam_center_y"):
+            detector[name] = 20.0
+            detector[name].attrs["units"] = "pixel"
+    return path
