@@ -16,7 +16,7 @@ from ssx_processing.pipeline.report_plots import PlotWriter
 FEWEST_SPOTS_FOR_MAPS = 200
 CHUNK_HEADINGS = (
     "chunk", "images", "frames", "hits", "indexed", "of hits", "of frames", "lattices", "per indexed",
-    "with 2 or more", "spots explained", "of spots on hits", "median rmsd / px", "misfits",
+    "with 2 or more", "spots explained", "of spots on hits", "median rmsd / px",
 )  # fmt: skip
 
 
@@ -87,24 +87,27 @@ def split_sentence(total: IndexingCounts) -> str:
 
 
 def chunk_table(data: ReportData) -> str:
-    """One row for each chunk of the plan, and the sum."""
-    rows = [_chunk_row(chunk, data.indexing.by_chunk.get(chunk.folder.name)) for chunk in data.chunks]
-    sums = page.row(["all", "", *_cells(data.indexing.total)], css="sum")
-    return page.table(map(page.plain_heading, CHUNK_HEADINGS), [*rows, sums])
+    """One row for each chunk of the plan, and the sum; a column for each reason why hits were not indexed."""
+    total = data.indexing.total
+    reasons = sorted(total.misfits, key=lambda name: -total.misfits[name])
+    headings = [*CHUNK_HEADINGS, *(misfit_word(name).label for name in reasons)]
+    rows = [_chunk_row(c, data.indexing.by_chunk.get(c.folder.name), reasons) for c in data.chunks]
+    rows.append(page.row(["all", "", *_cells(total, reasons)], css="sum"))
+    return page.table(map(page.plain_heading, headings), rows)
 
 
-def _chunk_row(chunk: ChunkRecord, counts: IndexingCounts | None) -> str:
+def _chunk_row(chunk: ChunkRecord, counts: IndexingCounts | None, reasons: list[str]) -> str:
     start = [str(chunk.number), chunk.images]
     if chunk.is_missing or counts is None:
-        return page.row([*start, *[page.UNKNOWN] * (len(CHUNK_HEADINGS) - 2)], css="bad")
-    return page.row([*start, *_cells(counts)])
+        n_unknown = len(CHUNK_HEADINGS) + len(reasons) - len(start)
+        return page.row([*start, *[page.UNKNOWN] * n_unknown], css="bad")
+    return page.row([*start, *_cells(counts, reasons)])
 
 
-def _cells(counts: IndexingCounts) -> list[str]:
+def _cells(counts: IndexingCounts, reasons: list[str]) -> list[str]:
     def percent(part: int, whole: int) -> str:
         return f"{100 * part / whole:.1f} %" if whole else page.UNKNOWN
 
-    misfits = sorted(counts.misfits.items(), key=lambda item: -item[1])
     return [
         str(counts.frames),
         str(counts.hits),
@@ -117,5 +120,5 @@ def _cells(counts: IndexingCounts) -> list[str]:
         str(counts.explained),
         percent(counts.explained, counts.spots_on_hits),
         page.number(counts.median_rmsd_px),
-        ", ".join(f"{n} {misfit_word(name).label}" for name, n in misfits),
+        *(str(counts.misfits.get(name, 0)) for name in reasons),
     ]

@@ -161,6 +161,9 @@ def test_hits_that_were_not_indexed_are_told_why_and_what_to_do(run: Run):
     titles = [plot["layout"]["xaxis"].get("title", {}).get("text") for plot in page.plots]
     (bars,) = page.plots[titles.index("hits not indexed")]["data"]
     assert (bars["y"], bars["text"]) == ([word.label], ["20"])
+    assert re.search(
+        r"2\s+11-20\s+10\s+5\s+0\s+0\.0 %\s+0\.0 %\s+0\s+–\s+0\s+0\s+0\.0 %\s+–\s+5\s", page.text
+    )
 
 
 def test_old_results_still_make_a_page(run: Run):
