@@ -29,16 +29,16 @@ def result_rows(outcome: Outcome) -> list[tuple[str, str]]:
 
 
 def _spots_explained(counts: FrameCounts) -> list[tuple[str, str]]:
-    """Spots that lattices explain; no row for results from before they were counted.
+    """Spots that lattices explain, and shares of the spots; no row for results from before they were counted.
 
     Examples
     --------
     >>> _spots_explained(FrameCounts(spots_on_hits=200, spots_on_indexed=160, spots_explained=120))
-    [('spots explained', '120 (60.0% of those on hits, 75.0% of those on indexed frames)')]
+    [('spots explained', '120 (60.0% on hits, 75.0% on indexed frames)')]
     """
     if not counts.spots_on_hits:
         return []
     of_hits = counts.spots_explained / counts.spots_on_hits
     of_indexed = counts.spots_explained / max(counts.spots_on_indexed, 1)
-    shares = f"{of_hits:.1%} of those on hits, {of_indexed:.1%} of those on indexed frames"
+    shares = f"{of_hits:.1%} on hits, {of_indexed:.1%} on indexed frames"
     return [("spots explained", f"{counts.spots_explained} ({shares})")]
