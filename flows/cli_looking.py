@@ -3,17 +3,16 @@
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli_input import parse_result, parse_settings
-from flows.cli_options import Geometry, Result, Settings, say
+from flows.cli_input import parse_cell, parse_result, parse_settings
+from flows.cli_options import Cell, Geometry, Result, Settings, SpaceGroup, say
 from ssx_processing.errors import SettingsError
 
 if TYPE_CHECKING:
     from ssx_processing.pipeline.recut import ProcessedFrames, Recut
-    from ssx_processing.settings import SpotSettings
 
 looking_app = typer.Typer()
 
@@ -22,35 +21,58 @@ Images = Annotated[list[Path], typer.Argument(help="Images: NXmx masters, CBF, w
 
 @looking_app.command()
 def view(
-    files: Images,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Images: NXmx masters, CBF, whatever dxtbx reads; with --result by default its."),
+    ] = None,
     frame: Annotated[int, typer.Option(help="Number of the frame, from 0 over all files.", min=0)] = 0,
     spots: Annotated[bool, typer.Option(help="Circle the spots.")] = True,
     ice: Annotated[bool, typer.Option("--ice", help="Draw where ice has its rings.")] = False,
+    lattice: Annotated[
+        bool, typer.Option("--lattice", help="Index the frame and draw the predicted reflections.")
+    ] = False,
+    result: Annotated[
+        str | None,
+        typer.Option(
+            "--result",
+            help="See it as this result did: its settings, geometry, masks.",
+            metavar="GROUP|FOLDER",
+        ),
+    ] = None,
+    cell: Cell = None,
+    space_group: SpaceGroup = None,
     out: Annotated[
         Path | None, typer.Option(help="A .html page or a .png picture; by default a page here.")
     ] = None,
     geometry: Geometry = None,
     set_: Settings = None,
 ) -> None:
-    """Show one frame: pixels, spots, rings of resolution, and why it is a hit or not."""
-    target = out or Path(f"{files[0].name.split('.')[0]}_frame{frame}.html")
-    if target.suffix not in (".html", ".png"):
-        raise SettingsError(f"--out {target}: name a .html page or a .png picture")
+    """Show one frame: pixels, spots, rings of resolution, and why it is a hit or not; its lattices."""
+    from flows.frame_inputs import FrameRequest, frame_inputs
+
+    request = FrameRequest(
+        tuple(files or ()), result, parse_cell(cell), space_group, geometry, parse_settings(set_), lattice
+    )
+    if out is not None:
+        refuse_other_than_page_or_picture(out)
+    inputs = frame_inputs(request)
+    target = out or Path(f"{inputs.files[0].name.split('.')[0]}_frame{frame}.html")
     refuse_unwritable(target)
-    settings = spot_settings(set_, files, geometry)
     from flows.console_looking import patience
     from ssx_processing.formats.frames import FrameSet
 
-    with patience(), FrameSet(files, geometry) as frames:
+    with patience(), FrameSet(inputs.files, inputs.geometry_file) as frames:
         from ssx_processing.pipeline.frame_view import look_at_frame
 
-        seen = look_at_frame(frames, frame, settings)
+        processor = inputs.processor(frames)
+        seen = look_at_frame(frames, frame, inputs.spots, processor, lattices=lattice)
     if target.suffix == ".png":
         from ssx_processing.pipeline.frame_picture import write_picture as write
     else:
         from ssx_processing.pipeline.frame_page import write_page as write
     write(seen, target, spots=spots, ice=ice)
-    say(seen.decision)
+    for line in (seen.decision, *(seen.lattices.sentences if seen.lattices else ())):
+        say(line)
     say(str(target))
 
 
@@ -69,7 +91,9 @@ def tune(
     if target.suffix != ".html":
         raise SettingsError(f"--out {target}: name a .html page")
     refuse_unwritable(target)
-    settings = spot_settings(set_, files, geometry)
+    from flows.frame_inputs import spot_settings
+
+    settings = spot_settings(parse_settings(set_), files, geometry)
     from flows.console_looking import frames_progress, print_tuning
     from ssx_processing.formats.frames import FrameSet
     from ssx_processing.pipeline.recommendation import recommend
@@ -94,6 +118,7 @@ def recut_(
     """Show what another cut would make of frames already processed; no image is read."""
     group_id, folder = parse_result(result)
     from flows.console_looking import print_recuts, recut_sentences
+    from flows.result_folders import folder_of_group
     from ssx_processing.pipeline.recut import ladder, read_processed_frames, recut, run_folders
 
     processed = read_processed_frames(run_folders(folder or folder_of_group(group_id)))
@@ -112,6 +137,19 @@ def recut_(
             say(line)
 
 
+def refuse_other_than_page_or_picture(target: Path) -> None:
+    """Say before the work that its result can only be a page or a picture, and that it cannot be written.
+
+    Raises
+    ------
+    SettingsError
+        The suffix is another, or the place cannot be written.
+    """
+    if target.suffix not in (".html", ".png"):
+        raise SettingsError(f"--out {target}: name a .html page or a .png picture")
+    refuse_unwritable(target)
+
+
 def refuse_unwritable(target: Path) -> None:
     """Say before the work, not after it, that its result cannot be written.
 
@@ -127,24 +165,6 @@ def refuse_unwritable(target: Path) -> None:
         raise SettingsError(f"{target}: there is no folder {target.parent}; make it, or {advice}")
     if not os.access(target if target.exists() else target.parent, os.W_OK):
         raise SettingsError(f"{target}: may not be written; {advice}")
-
-
-def folder_of_group(group_id: int | None) -> Path:
-    """Where the group was processed last, with or without a result.
-
-    Raises
-    ------
-    SettingsError
-        It never was.
-    """
-    from flows.databases import open_databases
-    from flows.settings import SiteSettings
-
-    with open_databases(SiteSettings()) as databases:
-        processings = databases.ledger.processings(data_collection_group_id=group_id)
-    if not processings:
-        raise SettingsError(f"group {group_id} was never processed; run ssx process --group {group_id}")
-    return max(processings, key=lambda processing: str(processing.started)).folder
 
 
 def process_command(
@@ -171,31 +191,3 @@ def process_command(
             text = f"{value:g}" if isinstance(value, float) else str(value)
             words += ["--set", f"{section}.{name}={text}".replace(".=", "=")]
     return shlex.join(words)
-
-
-def spot_settings(texts: list[str] | None, files: list[Path], geometry_file: Path | None) -> "SpotSettings":
-    """Settings of the spots: defaults, those of the geometry file, the site's, those of the command line.
-
-    Raises
-    ------
-    SettingsError
-        A setting is named that has nothing to do with spots.
-    """
-    given = parse_settings(texts)
-    others = [name for name in given if name != "spots"]
-    if others:
-        raise SettingsError(
-            f"--set {others[0]}: has no say here, only settings of spots: --set spots.NAME=VALUE"
-        )
-    from pydantic import TypeAdapter
-
-    from flows.job import merged_mappings
-    from flows.settings import SiteSettings
-    from ssx_processing.formats.geometry_file import read_geometry
-    from ssx_processing.settings import SpotSettings
-
-    gain = read_geometry(geometry_file, files[0]).gain if geometry_file else None
-    of_geometry: dict[str, Any] = {} if gain is None else {"gain": gain}
-    of_site = merged_mappings(of_geometry, SiteSettings().processing.get("spots", {}))
-    merged = merged_mappings({"spots": of_site}, given)
-    return TypeAdapter(dict[str, SpotSettings]).validate_python(merged)["spots"]

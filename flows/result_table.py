@@ -1,6 +1,7 @@
 """The figures that a result is known by."""
 
 from flows.outcome import Outcome
+from ssx_processing.models import FrameCounts
 
 
 def result_rows(outcome: Outcome) -> list[tuple[str, str]]:
@@ -9,8 +10,13 @@ def result_rows(outcome: Outcome) -> list[tuple[str, str]]:
     return [
         ("frames_total", f"{counts.frames_total}"),
         ("frame_hits", f"{counts.frame_hits} ({counts.hit_rate:.1%})"),
-        ("frames_indexed", f"{counts.frames_indexed} ({counts.indexing_rate:.1%} of hits)"),
+        (
+            "frames_indexed",
+            f"{counts.frames_indexed} ({counts.indexing_rate:.1%} of hits, "
+            f"{counts.indexed_fraction:.1%} of frames)",
+        ),
         ("lattices_indexed", f"{counts.lattices_indexed}"),
+        *_spots_explained(counts),
         ("lattices_merged", f"{merge.lattices_merged}"),
         ("space group", merge.space_group),
         ("unit cell", "  ".join(f"{value:.2f}" for value in merge.unit_cell)),
@@ -20,3 +26,19 @@ def result_rows(outcome: Outcome) -> list[tuple[str, str]]:
         ("CC1/2", f"{overall.cc_half:.3f}"),
         ("Rsplit", f"{overall.r_split:.3f}"),
     ]
+
+
+def _spots_explained(counts: FrameCounts) -> list[tuple[str, str]]:
+    """Spots that lattices explain, and shares of the spots; no row for results from before they were counted.
+
+    Examples
+    --------
+    >>> _spots_explained(FrameCounts(spots_on_hits=200, spots_on_indexed=160, spots_explained=120))
+    [('spots explained', '120 (60.0% on hits, 75.0% on indexed frames)')]
+    """
+    if not counts.spots_on_hits:
+        return []
+    of_hits = counts.spots_explained / counts.spots_on_hits
+    of_indexed = counts.spots_explained / max(counts.spots_on_indexed, 1)
+    shares = f"{of_hits:.1%} on hits, {of_indexed:.1%} on indexed frames"
+    return [("spots explained", f"{counts.spots_explained} ({shares})")]

@@ -158,7 +158,7 @@ class Lattice:
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """Counts with the wwPDB's names (pdbx_serial_crystallography_data_reduction)."""
+    """Counts with the wwPDB's names (pdbx_serial_crystallography_data_reduction), and of spots."""
 
     frames_total: int = 0
     """Frames looked at."""
@@ -174,6 +174,12 @@ class FrameCounts:
     """Hits without a lattice."""
     lattices_indexed: int = 0
     """Lattices over all frames."""
+    spots_on_hits: int = 0
+    """Spots on frames with enough of them; 0 also in results from before spots were counted."""
+    spots_on_indexed: int = 0
+    """Of these, on hits with at least one lattice."""
+    spots_explained: int = 0
+    """Of these, those that a lattice explains."""
 
     def __add__(self, other: "FrameCounts") -> "FrameCounts":
         """Sum, count by count."""
@@ -188,6 +194,11 @@ class FrameCounts:
     def indexing_rate(self) -> float:
         """frames_indexed / frame_hits; 0 without hits."""
         return self.frames_indexed / self.frame_hits if self.frame_hits else 0.0
+
+    @property
+    def indexed_fraction(self) -> float:
+        """frames_indexed / frames_total; 0 without frames."""
+        return self.frames_indexed / self.frames_total if self.frames_total else 0.0
 
 
 @dataclass(frozen=True)

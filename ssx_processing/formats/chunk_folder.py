@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from ssx_processing.errors import ChunkError
 
@@ -87,3 +88,21 @@ def read_table(folder: Path, name: str, columns: Sequence[str] | None = None) ->
         raise ChunkError(
             f"{path}: cannot be read ({error}); delete the folder and process its frames again"
         ) from error
+
+
+def read_known(folder: Path, name: str, columns: Sequence[str], later: Sequence[str] = ()) -> pd.DataFrame:
+    """Columns of a table, and those of the columns ``later`` that it has: older tables lack them.
+
+    Raises
+    ------
+    ChunkError
+        The table is missing, damaged or lacks one of the columns.
+    """
+    path = folder / f"{name}.parquet"
+    try:
+        names = set(pq.read_schema(path).names)
+    except (OSError, ValueError) as error:
+        raise ChunkError(
+            f"{path}: cannot be read ({error}); delete the folder and process its frames again"
+        ) from error
+    return read_table(folder, name, [*columns, *(column for column in later if column in names)])

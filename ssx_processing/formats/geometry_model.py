@@ -1,5 +1,6 @@
 """What a geometry file of any kind says: the detector, its bad pixels, and where its pixels are stored."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -81,3 +82,28 @@ def _pixels(panel: Panel) -> tuple[slice, slice]:
     """Pixels of a panel in its image."""
     rows = slice(panel.slow_start, panel.slow_start + panel.n_slow)
     return rows, slice(panel.fast_start, panel.fast_start + panel.n_fast)
+
+
+def below_saturation(saturation: float) -> float:
+    """Limit between the last good count and the first saturated one, for files whose limits may be good.
+
+    Whole counts are told apart right, whichever way a program takes a value equal to its limit; writing
+    what was read leaves the limit where it is.
+
+    Examples
+    --------
+    >>> below_saturation(65535.0), below_saturation(65534.5)
+    (65534.5, 65534.5)
+    """
+    return math.ceil(saturation) - 0.5
+
+
+def from_underload(underload: float) -> float:
+    """Limit between the last value that is no count and the lowest count, as `below_saturation`.
+
+    Examples
+    --------
+    >>> from_underload(0.0), from_underload(-0.5)
+    (-0.5, -0.5)
+    """
+    return math.ceil(underload) - 0.5

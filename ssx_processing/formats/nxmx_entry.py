@@ -66,7 +66,7 @@ def entry_frames(entry: h5py.Group) -> FrameTable:
     groups = nxmx.find_class(entry, "NXdata")
     group = groups[0] if groups else group_at(entry, "data")
     signal = nxmx.h5str(group.attrs.get("signal")) or "data"
-    table = FrameTable(channels=_has_channels(group))
+    table = FrameTable(channels=has_channels(group))
     try:
         if group.get(signal, getlink=True) is not None:
             _one_dataset(entry, group, signal, table)
@@ -124,7 +124,7 @@ def _growing(table: FrameTable) -> bool:
     return any(being_written(path) for path in table.files)
 
 
-def _has_channels(group: h5py.Group) -> bool:
+def has_channels(group: h5py.Group) -> bool:
     """Whether the second axis of the images counts channels, as FileWriter 2 has them, not modules."""
     axes = [nxmx.h5str(axis) for axis in np.ravel(group.attrs.get("axes", []))]
     return len(axes) > 1 and axes[1] == "channel"

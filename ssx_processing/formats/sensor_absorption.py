@@ -1,5 +1,7 @@
 """Absorption of X-rays in detector sensors."""
 
+import math
+
 import gemmi
 
 CLASSICAL_ELECTRON_RADIUS = 2.8179403e-5
@@ -41,3 +43,23 @@ def absorption_per_mm(material: str, wavelength: float) -> float:
     f_double_prime = sum(gemmi.cromer_liberman(element.atomic_number, energy)[1] for element in elements)
     per_angstrom = 2 * CLASSICAL_ELECTRON_RADIUS * wavelength * units * f_double_prime
     return per_angstrom * 1e7
+
+
+def material_of(absorption: float, wavelength: float) -> str:
+    """Material with a linear absorption coefficient, within 10 %; empty if it is none of those known.
+
+    Parameters
+    ----------
+    absorption
+        1/mm.
+    wavelength
+        Å.
+
+    >>> material_of(3.6, 0.968), material_of(0.0, 0.968)
+    ('Si', '')
+    """
+    for material in ("Si", "CdTe", "GaAs"):
+        expected = absorption_per_mm(material, wavelength)
+        if math.isclose(absorption, expected, rel_tol=0.1):
+            return material
+    return ""

@@ -75,6 +75,9 @@ class ChunkTables:
             frames_indexed=int(n_lattices > 0),
             frames_failed_index=int(is_hit and not n_lattices),
             lattices_indexed=n_lattices,
+            spots_on_hits=len(result.spots) if is_hit else 0,
+            spots_on_indexed=len(result.spots) if n_lattices else 0,
+            spots_explained=int((result.spot_lattice >= 0).sum()),
         )
         spots = result.spots
         q = np.linalg.norm(processor.scattering_vectors(spots), axis=1)

@@ -24,6 +24,7 @@ from ssx_processing.kernels import geometry as geo
 from ssx_processing.pipeline import report_html as page
 from ssx_processing.pipeline.frame_picture import grey_scale
 from ssx_processing.pipeline.frame_view import FrameView
+from ssx_processing.pipeline.lattice_view import SeenLattice
 from ssx_processing.pipeline.report_plots import BLUE, GREY, ORANGE, RED, Plot, PlotWriter, styled
 from ssx_processing.pipeline.resolution_rings import (
     HEXAGONAL_ICE,
@@ -99,12 +100,23 @@ def frame_page(view: FrameView, *, spots: bool = True, ice: bool = False) -> str
         decision=html.escape(view.decision),
         css="hit" if view.is_hit else "miss",
         facts=page.facts(_facts(view)),
+        lattices=_lattice_lines(view),
+        toggles=_lattice_toggles(view),
+        key=_key(view),
         settings=_settings_table(view),
         profile=PlotWriter().figure(profile_plot(view)),
         png=base64.b64encode(coded.png).decode("ascii"),
         content=_script_json(content),
         plotly=get_plotlyjs(),
     )
+
+
+def _key(view: FrameView) -> str:
+    """What the colours stand for."""
+    spot = "spot, not indexed" if view.lattices else "spot"
+    pairs = [("#d55e00", spot), ("#aac4de", "not used"), ("#e600aa", "saturated")]
+    pairs += [(o.colour, f"lattice {o.number}: circles its spots, squares predicted") for o in view.found]
+    return "".join(f'<span><i style="background:{colour}"></i>{text}</span>' for colour, text in pairs)
 
 
 def _script_json(content: dict[str, Any]) -> str:
@@ -133,6 +145,7 @@ def _content(view: FrameView, coded: CodedPixels) -> dict[str, Any]:
         "spots": _spot_columns(view),
         "rings": [_drawn(ring) for ring in rings if ring],
         "ice": [_drawn(ring) for ring in ice if ring],
+        "lattices": [_prediction_columns(lattice) for lattice in view.found],
     }
 
 
@@ -147,7 +160,40 @@ def _spot_columns(view: FrameView) -> dict[str, list[float]]:
         "x": s.x_px, "y": s.y_px, "counts": s.intensity, "snr": s.snr, "ratio": s.peak_snr, "d": view.d,
         "pixels": s.n_pixels, "peak": s.peak_value, "background": s.background, "saturated": s.n_saturated,
     }  # fmt: skip
-    return {name: [float(f"{value:.6g}") for value in values] for name, values in columns.items()}
+    drawn = {name: [float(f"{value:.6g}") for value in values] for name, values in columns.items()}
+    if view.lattices is not None:
+        drawn["lattice"] = view.lattices.spot_lattice.tolist()
+    return drawn
+
+
+def _prediction_columns(lattice: SeenLattice) -> dict[str, Any]:
+    return {
+        "number": lattice.number,
+        "colour": lattice.colour,
+        "hkl": [" ".join(map(str, row)) for row in lattice.hkl.tolist()],
+        "x": lattice.x_px.round(2).tolist(),
+        "y": lattice.y_px.round(2).tolist(),
+        "d": lattice.d.round(3).tolist(),
+        "error": (1e3 * lattice.excitation_error).round(3).tolist(),
+        "sigma": (1e3 * lattice.excitation_sigma).round(3).tolist(),
+    }
+
+
+def _lattice_lines(view: FrameView) -> str:
+    """What was found, a line for each lattice."""
+    if view.lattices is None:
+        return ""
+    head, *others = view.lattices.sentences
+    return page.paragraph(head[0].upper() + head[1:]) + (page.items(others) if others else "")
+
+
+def _lattice_toggles(view: FrameView) -> str:
+    """A switch for each lattice's predictions, with its colour."""
+    return "".join(
+        f'<label><input type="checkbox" data-lattice="{n}" checked>'
+        f'<i style="background:{lattice.colour}"></i>lattice {lattice.number}</label>'
+        for n, lattice in enumerate(view.found)
+    )
 
 
 def _facts(view: FrameView) -> list[tuple[str, str]]:

@@ -4,7 +4,8 @@
 """
 
 import math
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,9 @@ BAD_COLOUR, SATURATED_COLOUR = (170, 196, 222), (230, 0, 170)
 SPOT_COLOUR, RING_COLOUR, ICE_COLOUR, INK = (213, 94, 0), (0, 114, 178), (0, 158, 115), (31, 41, 51)
 MARGIN, LINE, LETTERS = 14, 21, 15
 """Pixels of the text below the image: border, height of a line, height of its letters."""
+MOST_LETTERS = 118
+"""Of a line that fits below a small frame."""
+Colour = tuple[int, int, int] | str
 
 
 @dataclass(frozen=True)
@@ -84,9 +88,11 @@ def frame_picture(view: FrameView, *, spots: bool = True, ice: bool = False) -> 
     picture = Image.fromarray(pixels, "RGB")
     draw = ImageDraw.Draw(picture)
     _draw_rings(draw, view, scale, ice=ice)
+    _draw_predictions(draw, view, scale)
     if spots:
         _draw_spots(draw, view, scale)
-    return _with_text(picture, frame_lines(view, binned=round(1 / scale) if scale < 1 else 1))
+    lines = frame_lines(view, binned=round(1 / scale) if scale < 1 else 1)
+    return _with_text(picture, lines, _key(view))
 
 
 def _pixels(view: FrameView) -> tuple[NDArray[np.uint8], float]:
@@ -149,8 +155,28 @@ def _draw_spots(draw: ImageDraw.ImageDraw, view: FrameView, scale: float) -> Non
     """Circles a little larger than the spots, so that these stay visible."""
     radius = np.sqrt(view.spots.n_pixels / np.pi) * scale + max(4.0 * scale, 5.0)
     places = np.column_stack([view.spots.x_px, view.spots.y_px]) * scale
-    for (x, y), r in zip(places.tolist(), radius.tolist(), strict=True):
-        draw.ellipse([(x - r, y - r), (x + r, y + r)], outline=SPOT_COLOUR, width=2)
+    seen = view.lattices
+    owner = seen.spot_lattice.tolist() if seen is not None else [-1] * len(places)
+    for (x, y), r, n in zip(places.tolist(), radius.tolist(), owner, strict=True):
+        colour = seen.lattices[n].colour if seen is not None and n >= 0 else SPOT_COLOUR
+        draw.ellipse([(x - r, y - r), (x + r, y + r)], outline=colour, width=2)
+
+
+def _draw_predictions(draw: ImageDraw.ImageDraw, view: FrameView, scale: float) -> None:
+    """Small squares, inside of the circles around spots."""
+    half = max(2.5 * scale, 3.0)
+    for lattice in view.found:
+        for x, y in (np.column_stack([lattice.x_px, lattice.y_px]) * scale).tolist():
+            draw.rectangle([(x - half, y - half), (x + half, y + half)], outline=lattice.colour, width=1)
+
+
+def _key(view: FrameView) -> list[tuple[Colour, str]]:
+    """What the colours stand for."""
+    spot = "spot, not indexed" if view.lattices is not None else "spot"
+    key: list[tuple[Colour, str]] = [
+        (SPOT_COLOUR, spot), (BAD_COLOUR, "not used"), (SATURATED_COLOUR, "saturated")
+    ]  # fmt: skip
+    return key + [(lattice.colour, f"lattice {lattice.number}") for lattice in view.found]
 
 
 def frame_lines(view: FrameView, *, binned: int = 1) -> list[str]:
@@ -164,6 +190,8 @@ def frame_lines(view: FrameView, *, binned: int = 1) -> list[str]:
         f"min_snr {s.min_snr:g}   min_significance {s.min_significance:g}   min_counts {s.min_counts:g}   "
         f"min_pixels {s.min_pixels}   max_pixels {s.max_pixels}   gain {s.gain:g}",
     ]
+    if view.lattices is not None:
+        lines += _wrapped(view.lattices.sentences)
     if view.index != view.frame:
         lines[0] += f", {view.index} in this file"
     notes = []
@@ -174,9 +202,17 @@ def frame_lines(view: FrameView, *, binned: int = 1) -> list[str]:
     return [*lines, *(["; ".join(notes)] if notes else [])]
 
 
-def _with_text(picture: Image.Image, lines: Iterable[str]) -> Image.Image:
+def _wrapped(sentences: Iterable[str]) -> list[str]:
+    """Lines that fit below the smallest picture; the first letter is large."""
+    return [
+        line
+        for text in sentences
+        for line in textwrap.wrap(text[0].upper() + text[1:], MOST_LETTERS, subsequent_indent="    ")
+    ]
+
+
+def _with_text(picture: Image.Image, lines: Sequence[str], key: Sequence[tuple[Colour, str]]) -> Image.Image:
     """The picture with lines of text and the key to its colours below."""
-    lines = list(lines)
     font = ImageFont.load_default(size=LETTERS)
     width = max(picture.width, *(round(font.getlength(line)) + 2 * MARGIN for line in lines))
     sheet = Image.new("RGB", (width, picture.height + 2 * MARGIN + LINE * (len(lines) + 1)), "white")
@@ -187,7 +223,7 @@ def _with_text(picture: Image.Image, lines: Iterable[str]) -> Image.Image:
         draw.text((MARGIN, y), line, fill=INK, font=font, stroke_width=0.4 if number < 2 else 0)
         y += LINE
     x = float(MARGIN)
-    for colour, text in ((SPOT_COLOUR, "spot"), (BAD_COLOUR, "not used"), (SATURATED_COLOUR, "saturated")):
+    for colour, text in key:
         draw.rectangle([(x, y + 3), (x + 13, y + 15)], fill=colour)
         draw.text((x + 19, y), text, fill=INK, font=font)
         x += 19 + draw.textlength(text, font=font) + 22

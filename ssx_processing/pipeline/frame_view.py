@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from ssx_processing.formats.frames import FrameSet
 from ssx_processing.kernels import geometry as geo
 from ssx_processing.models import Geometry, SpotList
+from ssx_processing.pipeline.frame_processing import FrameProcessor
 from ssx_processing.pipeline.hit_finding import HitFinder
+from ssx_processing.pipeline.lattice_view import LatticeView, SeenLattice, view_of_lattices
 from ssx_processing.settings import SpotSettings
 
 
@@ -59,6 +61,13 @@ class FrameView:
     rings: RingProfile
     q_range: tuple[float, float]
     """Smallest and largest |q| of pixels that are used, 1/Å; both 0 without any."""
+    lattices: LatticeView | None = None
+    """None: not asked for."""
+
+    @property
+    def found(self) -> tuple[SeenLattice, ...]:
+        """The lattices there are; none where they were not asked for."""
+        return self.lattices.lattices if self.lattices is not None else ()
 
     @property
     def median_background(self) -> float:
@@ -89,13 +98,26 @@ def _comparison(value: float, least: float, what: str, setting: str) -> str:
     return f"{value:.0f} {what}, {relation} the {least:g} of {setting}"
 
 
-def look_at_frame(frames: FrameSet, frame: int, settings: SpotSettings) -> FrameView:
-    """Read one frame and find its spots.
+def look_at_frame(
+    frames: FrameSet,
+    frame: int,
+    settings: SpotSettings,
+    processor: FrameProcessor | None = None,
+    *,
+    lattices: bool = False,
+) -> FrameView:
+    """Read one frame and find its spots, and with a processor its lattices.
 
     Parameters
     ----------
     frame
         Over all files, from 0.
+    settings
+        Of the spots, without a processor.
+    processor
+        Looks at the frame as a chunk would: with its own geometry, masks and settings.
+    lattices
+        Index the frame too, if it is a hit; needs the processor.
 
     Raises
     ------
@@ -104,16 +126,18 @@ def look_at_frame(frames: FrameSet, frame: int, settings: SpotSettings) -> Frame
     """
     path, index = frames.locate(frame)
     image = frames.read(frame).copy()
-    hits = HitFinder(
-        frames.geometry,
-        frames.bad_pixels,
-        settings,
-        saturation=frames.saturation,
-        underload=frames.underload,
-    )
-    spots = hits.find(image)
+    if processor is None:
+        geometry, bad_pixels = frames.geometry, frames.bad_pixels
+        hits = HitFinder(
+            geometry, bad_pixels, settings, saturation=frames.saturation, underload=frames.underload
+        )
+    else:
+        geometry, bad_pixels = processor.geometry, processor.bad_pixels
+        hits, settings = processor.hits, processor.settings.spots
+    result = processor.process(image) if processor is not None and lattices else None
+    spots = hits.find(image) if result is None else result.spots
     # comparisons are false for nan, which is no count either
-    is_bad = frames.bad_pixels | ~np.isfinite(hits.q_map) | ~(image >= frames.underload)
+    is_bad = bad_pixels | ~np.isfinite(hits.q_map) | ~(image >= frames.underload)
     used = hits.q_map[~is_bad]
     return FrameView(
         path=path,
@@ -123,13 +147,14 @@ def look_at_frame(frames: FrameSet, frame: int, settings: SpotSettings) -> Frame
         image=image,
         is_bad=is_bad,
         is_saturated=(image >= frames.saturation) & ~is_bad,
-        geometry=frames.geometry,
+        geometry=geometry,
         settings=settings,
         spots=spots,
-        d=resolution_of_spots(spots, frames.geometry),
+        d=resolution_of_spots(spots, geometry),
         is_hit=hits.is_hit(spots),
-        rings=_ring_profile(hits, frames.geometry),
+        rings=_ring_profile(hits, geometry),
         q_range=(float(used.min()), float(used.max())) if used.size else (0.0, 0.0),
+        lattices=view_of_lattices(result) if result is not None else None,
     )
 
 

@@ -17,8 +17,10 @@ from plotly.offline import get_plotlyjs
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.pipeline import report_html as page
 from ssx_processing.pipeline import report_tables as tables
+from ssx_processing.pipeline.report_cell_plots import cell_plots, cell_scatter_plots
 from ssx_processing.pipeline.report_data import ReportData, read_report_data
-from ssx_processing.pipeline.report_frame_plots import cell_plots, collection_plot, lattice_plots, spots_plot
+from ssx_processing.pipeline.report_frame_plots import collection_plot, lattice_plots, spots_plot
+from ssx_processing.pipeline.report_indexing import indexing_section
 from ssx_processing.pipeline.report_merge_plots import scale_plots, shell_plots
 from ssx_processing.pipeline.report_notices import Notice, notices
 from ssx_processing.pipeline.report_plots import PlotWriter
@@ -120,6 +122,7 @@ def _sections(data: ReportData) -> list[str]:
             "collection", "Frames", plots.figure(collection_plot(data)), plots.figure(spots_plot(data))
         ),
     ]
+    sections.append(indexing_section(data, plots))
     if len(data.lattices):
         cells = (
             "A single narrow hump around the expected value is good; two humps are two crystal forms, an "
@@ -130,7 +133,7 @@ def _sections(data: ReportData) -> list[str]:
                 "cells",
                 "Unit cell",
                 page.paragraph(cells),
-                plots.row(cell_plots(data)),
+                plots.row([*cell_plots(data), *cell_scatter_plots(data)]),
                 tables.cell_table(data),
             )
         )

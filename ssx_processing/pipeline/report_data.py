@@ -11,17 +11,22 @@ from typing import Any
 import pandas as pd
 
 from ssx_processing.errors import ChunkError
-from ssx_processing.formats.chunk_folder import SUMMARY, read_summary, read_table
+from ssx_processing.formats.chunk_folder import SUMMARY, read_known, read_summary, read_table
 from ssx_processing.formats.merge_folder import read_merge
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import FrameCounts, FrameRange, MergeSummary
 from ssx_processing.pipeline.calibrate import Calibration, read_calibration
 from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
+from ssx_processing.pipeline.report_indexing_data import IndexingData, read_indexing
 from ssx_processing.settings import ProcessingSettings
 
 FRAME_COLUMNS = ["frame", "status", "n_spots", "median_background"]
 LATTICE_COLUMNS = ["frame", "lattice", *CELL_COLUMNS, "n_indexed", "n_spots", "rmsd_px", "resolution_limit"]
 SCALE_COLUMNS = ["scale", "b_factor", "cc", "filter_reason"]
+LATER_COLUMNS = {
+    "frames": ["misfit"], "lattices": ["log10_e", "runner_up_gap", "split_deg"], "merged": ["cell_cluster"]
+}  # fmt: skip
+"""Columns that tables of older results lack."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ class ReportData:
     lattices: pd.DataFrame
     """Of all chunks there are; ``merged`` says which are in the merged intensities."""
     merge: MergeResult | None
+    indexing: IndexingData
     missing: tuple[str, ...] = ()
     """One sentence for each chunk that is not in the result."""
     merge_problem: str = ""
@@ -127,6 +133,9 @@ def read_report_data(
     merge = _read_merge_result(merge_folder) if merge_folder is not None else None
     calibration_folder = folder.calibrations / content["calibration"]
     known = (calibration_folder / SUMMARY).is_file()
+    calibration = read_calibration(calibration_folder) if known else None
+    frames = _tables(done, "frames", FRAME_COLUMNS)
+    lattices = _tables(done, "lattices", LATTICE_COLUMNS)
     return ReportData(
         run_folder=run_folder,
         name=content["name"],
@@ -136,10 +145,11 @@ def read_report_data(
         wavelength=plan["wavelength"],
         settings=_settings(content["settings"], merge),
         chunks=chunks,
-        calibration=read_calibration(calibration_folder) if known else None,
-        frames=_tables(done, "frames", FRAME_COLUMNS),
-        lattices=_with_merge(_tables(done, "lattices", LATTICE_COLUMNS), merge),
+        calibration=calibration,
+        frames=frames,
+        lattices=_with_merge(lattices, merge),
         merge=merge,
+        indexing=read_indexing(done, frames, lattices, calibration.geometry if calibration else None),
         missing=tuple(missing) or _missing(chunks, merge),
         merge_problem=merge_problem,
         reused=reused,
@@ -170,7 +180,9 @@ def _settings(planned: Mapping[str, Any], merge: MergeResult | None) -> Processi
 
 def _tables(folders: Sequence[Path], name: str, columns: list[str]) -> pd.DataFrame:
     """Tables of all chunks below each other, with the chunk's key."""
-    tables = [read_table(folder, name, columns).assign(chunk=folder.name) for folder in folders]
+    tables = [
+        read_known(folder, name, columns, LATER_COLUMNS[name]).assign(chunk=folder.name) for folder in folders
+    ]
     filled = [table for table in tables if len(table)]
     if filled:
         return pd.concat(filled, ignore_index=True)
@@ -181,7 +193,9 @@ def _read_merge_result(folder: Path) -> MergeResult:
     return MergeResult(
         read_merge(folder),
         read_summary(folder).get("details", {}),
-        read_table(folder, "lattices", ["chunk", "frame", "lattice", *SCALE_COLUMNS]),
+        read_known(
+            folder, "lattices", ["chunk", "frame", "lattice", *SCALE_COLUMNS], LATER_COLUMNS["merged"]
+        ),
         read_table(folder, "reflections", ["d", "intensity"]),
     )
 

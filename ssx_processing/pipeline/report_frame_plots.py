@@ -3,7 +3,6 @@
 import itertools
 from typing import Any
 
-import gemmi
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from ssx_processing.models import FrameStatus
-from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
 from ssx_processing.pipeline.report_binning import (
     COUNT_TICKS,
     count_bins,
@@ -41,15 +39,6 @@ STATUS_LOOK = {
     FrameStatus.NOT_INDEXED: ("hit, not indexed", ORANGE, "triangle-up"),
     FrameStatus.INTEGRATED: ("indexed", BLUE, "diamond"),
 }
-FREE_CELL_PARAMETERS = {
-    "triclinic": "a b c alpha beta gamma",
-    "orthorhombic": "a b c",
-    "tetragonal": "a c",
-    "trigonal": "a c",
-    "hexagonal": "a c",
-    "cubic": "a",
-}
-SYMBOLS: dict[str, str] = dict(zip(CELL_COLUMNS, "abcαβγ", strict=True))
 
 
 def collection_plot(data: ReportData) -> Plot:
@@ -198,49 +187,6 @@ def _cut_bar_of_zero(figure: go.Figure, counts: NDArray[np.int64], x: float) -> 
     figure.add_annotation(
         x=x, y=1.4 * highest, text=f"{counts[0]} ↑", showarrow=False, yanchor="top", font={"color": "white"}
     )
-
-
-def free_cell_parameters(space_group: gemmi.SpaceGroup) -> list[str]:
-    """Cell parameters that the lattice symmetry leaves free.
-
-    Examples
-    --------
-    >>> [free_cell_parameters(gemmi.SpaceGroup(name)) for name in ("P43212", "P1211", "R3:R")]
-    [['a', 'c'], ['a', 'b', 'c', 'beta'], ['a', 'alpha']]
-    """
-    if space_group.ext == "R":
-        return ["a", "alpha"]
-    system = space_group.crystal_system_str()
-    if system == "monoclinic":
-        angle = {"a": "alpha", "b": "beta", "c": "gamma"}[space_group.monoclinic_unique_axis()]
-        return ["a", "b", "c", angle]
-    return FREE_CELL_PARAMETERS[system].split()
-
-
-def cell_plots(data: ReportData) -> list[Plot]:
-    """Histogram of each free cell parameter."""
-    plots = []
-    for name in free_cell_parameters(data.settings.sample.gemmi_space_group):
-        place = CELL_COLUMNS.index(name)
-        expected, unit = data.settings.sample.unit_cell[place], "Å" if place < 3 else "°"
-        values = data.lattices[name].to_numpy(np.float64)
-        edges = value_bins(values, (expected,))
-        figure = go.Figure()
-        merged = data.lattices["merged"].to_numpy(bool)
-        if merged.any():
-            figure.add_trace(bars(edges, values[merged], name="merged", colour=BLUE))
-        rest = "not merged" if merged.any() else "all lattices"
-        figure.add_trace(bars(edges, values[~merged], name=rest, colour=ORANGE if merged.any() else BLUE))
-        styled(figure, height=260).update_layout(barmode="stack")
-        figure.update_xaxes(title_text=f"{SYMBOLS[name]} / {unit}")
-        figure.update_yaxes(title_text="lattices")
-        figure.add_vline(x=expected, line={"color": INK, "width": 1.5, "dash": "dash"})
-        outside = int(((values < edges[0]) | (values > edges[-1])).sum())
-        caption = f"Dashed: expected, {expected:.2f} {unit}."
-        if outside:
-            caption += f" {outside} lattices are outside the plot."
-        plots.append(Plot(figure, f"Cell parameter {SYMBOLS[name]}", caption))
-    return plots
 
 
 def lattice_plots(data: ReportData) -> list[Plot]:

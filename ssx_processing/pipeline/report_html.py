@@ -62,6 +62,11 @@ def row(cells: Sequence[str], *, css: str = "", first_is_text: bool = False) -> 
     return f"<tr{kind}>{''.join(texts)}</tr>"
 
 
+def text_row(cells: Sequence[str]) -> str:
+    """Table row of texts, which may be long."""
+    return f"<tr>{''.join(f'<td class=text>{html.escape(cell)}</td>' for cell in cells)}</tr>"
+
+
 def table(headings: Iterable[str], rows: Iterable[str], *, css: str = "") -> str:
     """Table from headings and rows that are HTML already; scrolls sideways where it is too wide."""
     kind = f' class="{css}"' if css else ""

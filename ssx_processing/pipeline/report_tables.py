@@ -14,8 +14,8 @@ from ssx_processing.models import ShellStatistics
 from ssx_processing.pipeline import report_html as page
 from ssx_processing.pipeline.calibrate import Calibration
 from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
+from ssx_processing.pipeline.report_cell_plots import SYMBOLS, free_cell_parameters
 from ssx_processing.pipeline.report_data import ChunkRecord, ReportData
-from ssx_processing.pipeline.report_frame_plots import SYMBOLS, free_cell_parameters
 from ssx_processing.pipeline.report_words import WORDS
 from ssx_processing.settings import ALGORITHM_VERSION, ProcessingSettings
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ssx_processing.models import Misfit
+
 
 @dataclass(frozen=True)
 class Word:
@@ -114,3 +116,45 @@ WORDS = {
     "cpu_per_frame": Word("CPU s / frame", "CPU seconds of one core per frame, when the chunk was computed."),
 }
 """By the name that code, tables and wwPDB use."""
+
+
+@dataclass(frozen=True)
+class MisfitWord:
+    """A reason why a hit was not indexed, what it means, and what to do."""
+
+    label: str
+    meaning: str
+    advice: str
+
+
+MISFITS = {
+    Misfit.TOO_FEW_SPOTS: MisfitWord(
+        "too few spots",
+        "Fewer spots than a lattice must explain (indexing.min_spots).",
+        "Weak crystals: lower spots.min_snr, or accept it.",
+    ),
+    Misfit.NO_SOLUTION: MisfitWord(
+        "no solution",
+        "No orientation of the expected cell explains more spots than chance would.",
+        "If it is most of the hits: check cell, distance and beam centre. Else ice, several crystals or "
+        "salt: look at some with ssx view --lattice.",
+    ),
+    Misfit.AMBIGUOUS: MisfitWord(
+        "second solution too near",
+        "Two different orientations explain the spots about as well, so neither is believed.",
+        "Common with few spots and with cells that look like another after a turn (a about 2c); more spots "
+        "on a frame decide it.",
+    ),
+    Misfit.CELL_DIFFERS: MisfitWord(
+        "another cell",
+        "The refined cell is further from the expected one than indexing.cell_tolerance.",
+        "Correct the cell, or the distance if all axes are off by the same share.",
+    ),
+    Misfit.DIVERGED: MisfitWord(
+        "refinement diverged",
+        "After refinement the predicted positions do not fit, or too few spots are left.",
+        "A few are normal. Many: the geometry is off by pixels, or crystals are split.",
+    ),
+}
+"""In the order in which they are listed."""
+UNKNOWN_MISFIT = MisfitWord("not known", "Processed before reasons were kept.", "Process again.")

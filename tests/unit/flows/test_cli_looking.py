@@ -6,36 +6,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from flows.cli import app
 from flows.cli_looking import process_command
 from flows.messages import one_line
 from ssx_processing.formats.chunk_folder import write_chunk, write_json
 from ssx_processing.models import FrameStatus
 from ssx_processing.pipeline.recut import ProcessedFrames, recut
 from ssx_processing.settings import ProcessingSettings, SampleSettings, SpotSettings
-from ssx_processing.simulation.chip import SimulatedChip, simulate_chip
-from ssx_processing.simulation.chip_settings import ChipSettings
-
-
-@pytest.fixture(scope="module")
-def chip(tmp_path_factory: pytest.TempPathFactory) -> SimulatedChip:
-    return simulate_chip(
-        tmp_path_factory.mktemp("looking"), ChipSettings(n_frames=12, n_files=1, hit_fraction=0.5)
-    )
-
-
-@pytest.fixture
-def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Give a command in an empty folder, with no settings of a site."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-
-    def give(*words: str | Path) -> Result:
-        return CliRunner().invoke(app, [str(word) for word in words])
-
-    return give
+from ssx_processing.simulation.chip import SimulatedChip
 
 
 def test_a_page_is_written_here_and_the_decision_printed(given, chip: SimulatedChip, tmp_path: Path):
@@ -94,6 +72,13 @@ def test_a_folder_in_the_place_of_the_page_is_refused_before_images_are_read(giv
             "no/a.html: there is no folder no; make it, or name another",
         ),
         (("tune", "nowhere.h5"), "nowhere.h5: no such file"),
+        (("view",), "no image file was given; name one, or a result with --result"),
+        (("view", "CHIP", "--lattice"), "--lattice needs a cell: give --result GROUP|FOLDER, or --cell"),
+        (("view", "CHIP", "--cell", "1,2,3,4,5,6"), "--cell and --space-group have no say without --lattice"),
+        (("view", "CHIP", "--result", "no", "--geometry", "a.geom"), "both say where the detector is"),
+        (("view", "--result", "nowhere", "--lattice"), "nothing was processed here"),
+        (("geometry", "nowhere"), "nothing was processed here"),
+        (("geometry", "nowhere", "--out", "a.txt"), "--out a.txt: name a file that ends in .expt or .geom"),
         (("recut", "nowhere"), "nothing was processed here"),
         (("recut", "7"), "group 7 was never processed"),
     ],

@@ -1,0 +1,60 @@
+"""The geometry that a run was processed with, as a file for others and for ``--geometry``."""
+
+from pathlib import Path
+
+from ssx_processing.errors import GeometryError, SsxError
+from ssx_processing.formats.crystfel_geometry_writer import write_crystfel_geometry
+from ssx_processing.formats.data_layout import data_layout
+from ssx_processing.formats.dials_geometry_writer import write_dials_geometry
+from ssx_processing.formats.geometry_file import read_geometry
+from ssx_processing.formats.geometry_model import GeometryFile
+from ssx_processing.pipeline.calibrate import Calibration
+
+SUFFIXES = (".expt", ".geom")
+
+
+def write_geometry(
+    calibration: Calibration, path: Path, *, images: Path, geometry_file: Path | None, gain: float
+) -> Path:
+    """Write the calibration's geometry as DIALS's ``.expt`` or CrystFEL's ``.geom``, as the suffix says.
+
+    Parameters
+    ----------
+    images
+        First file of the images; if it is not there any more, a ``.geom`` does not say where in a file
+        the pixels are.
+    geometry_file
+        That stood in for the geometry of the images; of a ``.geom`` layout, groups and bandwidth are kept.
+    gain
+        Counts per photon.
+
+    Raises
+    ------
+    GeometryError
+        The suffix is another, the geometry cannot be said in such a file, or it cannot be written.
+    """
+    limits = {"saturation": calibration.saturation, "underload": calibration.underload, "gain": gain}
+    if path.suffix == ".expt":
+        return write_dials_geometry(calibration.geometry, path, **limits)
+    if path.suffix != ".geom":
+        raise GeometryError(f"{path}: name a file that ends in {' or '.join(SUFFIXES)}")
+    given = _given(geometry_file, images)
+    return write_crystfel_geometry(
+        calibration.geometry,
+        path,
+        layout=given.layout if given and given.layout else data_layout(images),
+        bad_pixels=calibration.bad_pixels,
+        bandwidth=given.bandwidth if given else None,
+        groups=given.groups if given else None,
+        **limits,
+    )
+
+
+def _given(geometry_file: Path | None, images: Path) -> GeometryFile | None:
+    """The file that stood in for the geometry of the images; None if there is none any more."""
+    if geometry_file is None:
+        return None
+    try:
+        return read_geometry(geometry_file, images if images.is_file() else None)
+    except SsxError:
+        return None
