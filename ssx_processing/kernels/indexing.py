@@ -10,6 +10,7 @@ from ssx_processing.kernels.axis_search import axis_search, hemisphere
 from ssx_processing.kernels.lattice_score import (
     index_distance,
     index_weights,
+    log10_chance,
     spot_columns,
     squared_deviations,
 )
@@ -122,9 +123,10 @@ class Indexer:
             Their signal-to-noise ratios.
         """
         found: list[IndexedLattice] = []
-        misfit = Misfit.TOO_FEW_SPOTS
-        left = np.arange(len(q))
+        misfit: Misfit | None = Misfit.TOO_FEW_SPOTS
+        is_left = np.ones(len(q), bool)
         for _ in range(2 * self.max_lattices):
+            left = np.flatnonzero(is_left)
             if len(found) == self.max_lattices or len(left) < self.min_spots:
                 break
             offered = left[strongest_by_resolution(q[left], snr[left], self.max_spots)]
@@ -132,11 +134,35 @@ class Indexer:
             misfit = self._misfit(solutions, len(offered))
             if misfit is not None:
                 break
-            self._add(solutions, len(offered), found)
-            left = left[~self._explained(q[left], solutions)]
+            if self._is_new(solutions, len(offered), found) and len(found) > 1:
+                found, is_left = self._competed(q, found)
+            is_left[left] &= ~self._explained(q[left], solutions.a[0], float(solutions.limit[0]))
         return found, None if found else misfit
 
-    def _add(self, solutions: Solutions, n_offered: int, found: list[IndexedLattice]) -> None:
+    def _competed(
+        self, q: NDArray[np.float64], found: list[IndexedLattice]
+    ) -> tuple[list[IndexedLattice], NDArray[np.bool_]]:
+        """The lattices, that which explains most spots first, less those that are then left with too little.
+
+        A coincidence that shares many spots with a true lattice may have been found before it.
+        Also returned is which spots none of them explains.
+        """
+        judged = [
+            log10_chance(*squared_deviations(q, self.s0, one.a_primitive, self.errors)) for one in found
+        ]
+        kept: list[IndexedLattice] = []
+        is_left = np.ones(len(q), bool)
+        for place in sorted(range(len(found)), key=lambda n: judged[n][0]):
+            a = found[place].a_primitive
+            rest = np.flatnonzero(is_left)
+            log10_e, matched, limit = log10_chance(*squared_deviations(q[rest], self.s0, a, self.errors))
+            if kept and not self._is_enough(log10_e, matched, min(len(rest), self.max_spots)):
+                continue
+            kept.append(found[place])
+            is_left[rest] &= ~self._explained(q[rest], a, limit)
+        return kept, is_left
+
+    def _is_new(self, solutions: Solutions, n_offered: int, found: list[IndexedLattice]) -> bool:
         """Take the best solution as a new lattice, unless it is an earlier one again."""
         a, log10_e = solutions.a[0], float(solutions.log10_e[0])
         for place, other in enumerate(found):
@@ -145,10 +171,11 @@ class Indexer:
                 found[place] = IndexedLattice(
                     **{**vars(other), "split_deg": angle if math.isnan(other.split_deg) else other.split_deg}
                 )
-                return
+                return False
             if self._is_pseudo_mate(a, other.a_primitive):
-                return
+                return False
         found.append(IndexedLattice(a, log10_e, int(solutions.matched[0]), n_offered, solutions.gap))
+        return True
 
     def _misorientation_deg(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
         return misorientation_deg(first, second, self.lattice.b, self.lattice.rotations)
@@ -159,11 +186,10 @@ class Indexer:
         turned = [second @ self.to_hkl_crystal @ r @ lattice.b for r in lattice.pseudo_rotations]
         return any(self._misorientation_deg(first, mate) <= SAME_ORIENTATION_DEG for mate in turned)
 
-    def _explained(self, q: NDArray[np.float64], solutions: Solutions) -> NDArray[np.bool_]:
-        """Which spots the best solution explains, generously."""
-        a = solutions.a[0]
+    def _explained(self, q: NDArray[np.float64], a: NDArray[np.float64], limit: float) -> NDArray[np.bool_]:
+        """Which spots the lattice explains, generously."""
         squares, _ = squared_deviations(q, self.s0, a, self.errors)
-        return (squares < solutions.limit[0]) | (index_distance(q, real_space(a)) < EXPLAINED)
+        return (squares < limit) | (index_distance(q, real_space(a)) < EXPLAINED)
 
     def _solve(self, q: NDArray[np.float64], snr: NDArray[np.float64], *, is_first: bool) -> Solutions:
         """Different orientations for these spots, best first."""
@@ -224,12 +250,15 @@ class Indexer:
         )  # fmt: skip
         return scores, rotations
 
+    def _is_enough(self, log10_e: float, matched: int, n_offered: int) -> bool:
+        """Beyond chance, and explaining enough: spots of crowded frames are not independent, hence both."""
+        return -log10_e >= self.min_significance + 0.02 * n_offered and matched >= max(
+            self.min_spots, self.min_fraction * n_offered
+        )
+
     def _misfit(self, solutions: Solutions, n_offered: int) -> Misfit | None:
         """Why the best solution is none: chance, too few spots of crowded frames, or another as good."""
-        log10_e = solutions.log10_e
-        if -log10_e[0] < self.min_significance + 0.02 * n_offered or solutions.matched[0] < max(
-            self.min_spots, self.min_fraction * n_offered
-        ):
+        if not self._is_enough(float(solutions.log10_e[0]), int(solutions.matched[0]), n_offered):
             return Misfit.NO_SOLUTION
         if solutions.gap < self.min_gap:
             return Misfit.AMBIGUOUS
@@ -238,7 +267,7 @@ class Indexer:
 
 def _is_sure(significance: float, matched: int, n: int) -> bool:
     """Whether none better need be sought: one that explains few spots, or these badly, may coincide."""
-    per_spot = 0.4 if matched >= SURE_FRACTION * n else 1.0
+    per_spot = 0.6 if matched >= SURE_FRACTION * n else 1.0
     return matched >= 0.15 * n and significance >= 8.0 + 0.02 * n + per_spot * matched
 
 

@@ -218,7 +218,7 @@ def pair_search(
         cosine = cosines[m]
         low, high = max(cosine - windows[m], -MAX_COSINE), min(cosine + windows[m], MAX_COSINE)
         u, v = q[seeds[i]], q[seeds[j]]
-        _bisector_frame(u / math.sqrt(np.sum(u * u)), v / math.sqrt(np.sum(v * v)), cosine, frame_q)
+        _bisector_frame(u / math.sqrt(np.sum(u * u)), v / math.sqrt(np.sum(v * v)), float(cosine), frame_q)
         gx, gy, gz = points[0, start:stop], points[1, start:stop], points[2, start:stop]
         between = buffer[: -(-(stop - start) // BLOCK) * BLOCK]
         for f in range(f_start, f_stop):
@@ -226,7 +226,7 @@ def pair_search(
             ux, uy, uz = points[0, a], points[1, a], points[2, a]
             for n_here in range(_matching(ux, uy, uz, gx, gy, gz, low, high, between, matching)):
                 c = matching[n_here]
-                _to_hkl_of_pair(points, a, start + c, between[c], to_hkl_crystal, frame_q, to_hkl)
+                _to_hkl_of_pair(points, a, start + c, float(between[c]), to_hkl_crystal, frame_q, to_hkl)
                 score = match_score(columns, n, to_hkl, weights)
                 if score > worst:
                     _rotation_of(b, to_hkl, rotation)

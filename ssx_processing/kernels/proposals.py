@@ -220,7 +220,7 @@ def refine_proposals(
         log10_e[best_first],
         matched[best_first],
         limit[best_first],
-        _gap(q, s0, a, errors, limit[best_first[0]], penalties),
+        _gap(q, s0, a, errors, float(limit[best_first[0]]), penalties),
     )
 
 

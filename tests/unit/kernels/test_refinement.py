@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ssx_processing.kernels.refinement import RIGID_ROUNDS, TOLERANCES, refine_lattice, rotate, solve_positive
+from ssx_processing.kernels.refinement import RIGID_ROUNDS, SCALES, refine_lattice, rotate, solve_positive
 from ssx_processing.kernels.unit_cell import SearchLattice, cell_of, misorientation_deg, search_lattice
 
 CELLS = [
@@ -38,10 +38,11 @@ def test_a_turned_and_strained_lattice_is_recovered(cell, name):
     q = spots_near_the_ewald_sphere(true_a, 5e-4)
     start = Rotation.from_rotvec([0.003, -0.002, 0.004]).as_matrix() @ truth
     a, strain = np.empty((3, 3)), np.zeros(len(lattice.strains))
-    n = refine_lattice(
-        q, S0, lattice.b, lattice.strains, start, strain, 2e-5, np.tile(TOLERANCES, 3), RIGID_ROUNDS, a
+    scales = np.concatenate([[40.0, 25.0, 16.0, 10.0, 6.0], SCALES, SCALES[-2:]])
+    weight = refine_lattice(
+        q, S0, lattice.b, lattice.strains, start, strain, (5e-5, 7e-5, 2e-4), scales, RIGID_ROUNDS + 3, a
     )
-    assert n == len(q)
+    assert weight > 0.98 * len(q)
     assert misorientation_deg(a, true_a, lattice.b, lattice.rotations) < 0.005
     np.testing.assert_allclose(cell_of(a), cell_of(true_a), rtol=3e-5)
 
@@ -55,9 +56,33 @@ def test_excitation_error_along_the_ray_hardly_turns_the_lattice(rng):
     on_sphere = s1 / np.linalg.norm(s1, axis=1)[:, None] - S0  # what a detector sees
     rotation, a, strain = truth.copy(), np.empty((3, 3)), np.zeros(2)
     refine_lattice(
-        on_sphere, S0, lattice.b, lattice.strains, rotation, strain, 2e-4, TOLERANCES, RIGID_ROUNDS, a
+        on_sphere,
+        S0,
+        lattice.b,
+        lattice.strains,
+        rotation,
+        strain,
+        (2e-4, 4e-4, 1e-3),
+        SCALES,
+        RIGID_ROUNDS,
+        a,
     )
     assert misorientation_deg(a, truth @ lattice.b, lattice.b, lattice.rotations) < 0.03
+
+
+def test_spots_that_belong_to_no_lattice_do_not_pull(rng):
+    lattice = lattice_of(*CELLS[0])
+    truth = Rotation.from_euler("xyz", [0.4, 1.1, -0.6]).as_matrix()
+    q = spots_near_the_ewald_sphere(truth @ lattice.b, 4e-4)[::3]
+    others = rng.uniform(-0.3, 0.3, (2 * len(q), 3)) * [1, 1, 0.1]
+    found = []
+    for spots in (q, np.concatenate([q, others])):
+        rotation, a, strain = truth.copy(), np.empty((3, 3)), np.zeros(2)
+        refine_lattice(
+            spots, S0, lattice.b, lattice.strains, rotation, strain, (2e-4, 4e-4, 1e-3), SCALES, 2, a
+        )
+        found.append(a)
+    assert misorientation_deg(found[0], found[1], lattice.b, lattice.rotations) < 0.01
 
 
 def test_solver_agrees_with_lapack_and_refuses_what_is_not_positive(rng):
