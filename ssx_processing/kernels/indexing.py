@@ -16,6 +16,7 @@ from ssx_processing.kernels.lattice_score import (
 )
 from ssx_processing.kernels.pair_search import pair_search
 from ssx_processing.kernels.proposals import Solutions, refine_proposals
+from ssx_processing.kernels.spot_choice import pair_seeds, strongest_by_resolution
 from ssx_processing.kernels.unit_cell import SearchLattice, misorientation_deg, real_space
 from ssx_processing.models import Misfit
 
@@ -25,7 +26,6 @@ SEEDS, SEEDS_OF_REST = 14, 8
 """Spots that are paired: of a frame, and of what a first lattice leaves over."""
 MAX_TRIALS, MAX_TRIALS_OF_REST = 12000, 2000
 """Orientations that pairs propose at most, which bounds the time of a hard frame."""
-LOW_ANGLE_CHOICE = 30
 ALONG_RAY = (6e-4, 2e-3)
 """Excitation errors expected before any are known: at |q| = 0 in 1/Å, and per |q|."""
 SAME_ORIENTATION_DEG = 3.0
@@ -36,6 +36,9 @@ CELL_TOLERANCE = 0.004
 """Relative error of the expected cell for which pairs are matched."""
 SURE_FRACTION = 0.45
 """A solution that explains more of the spots may explain each of them less well."""
+HALVES = np.array([[h, k, m] for h in (0, 1) for k in (0, 1) for m in (0, 1)][1:])
+"""Points whose product with one of these is even are half of a lattice."""
+FEWEST_FOR_COINCIDENCE = 7
 FEWEST_FOR_AXIS = 25
 """Left-over spots that are worth the axis search; fewer are nearly always false."""
 
@@ -198,12 +201,21 @@ class Indexer:
         columns = spot_columns(q)
         solutions = self._refined(q, columns, *self._by_pairs(q, columns, snr[order], is_first=is_first))
         n = len(q)
-        if _is_sure(-float(solutions.log10_e[0]), int(solutions.matched[0]), n) or not (
-            is_first or n >= FEWEST_FOR_AXIS
-        ):
+        is_doubtful = self._is_coincidence(q, solutions)
+        is_sure = not is_doubtful and _is_sure(-float(solutions.log10_e[0]), int(solutions.matched[0]), n)
+        if is_sure or not (is_first or is_doubtful or n >= FEWEST_FOR_AXIS):
             return solutions
         others = self._refined(q, columns, *self._by_axis(q, columns))
         return others if others.log10_e[0] < solutions.log10_e[0] else solutions
+
+    def _is_coincidence(self, q: NDArray[np.float64], solutions: Solutions) -> bool:
+        """Whether the spots lie on half of the lattice's points only, as where another one crosses it."""
+        squares, _ = squared_deviations(q, self.s0, solutions.a[0], self.errors)
+        hkl = np.rint(q[squares < solutions.limit[0]] @ real_space(solutions.a[0]).T)
+        if len(hkl) < FEWEST_FOR_COINCIDENCE:
+            return False
+        even = (hkl @ HALVES.T) % 2 == 0
+        return bool(even.mean(axis=0).max() > 0.9)
 
     def _refined(
         self,
@@ -269,28 +281,3 @@ def _is_sure(significance: float, matched: int, n: int) -> bool:
     """Whether none better need be sought: one that explains few spots, or these badly, may coincide."""
     per_spot = 0.6 if matched >= SURE_FRACTION * n else 1.0
     return matched >= 0.15 * n and significance >= 8.0 + 0.02 * n + per_spot * matched
-
-
-def strongest_by_resolution(
-    q: NDArray[np.float64], snr: NDArray[np.float64], n_most: int
-) -> NDArray[np.int64]:
-    """Indices of at most ``n_most`` spots: the strongest of each of five ranges of |q|, ascending."""
-    if len(q) <= n_most:
-        return np.arange(len(q))
-    order = np.argsort(np.einsum("ij,ij->i", q, q))
-    chosen = [part[np.argsort(-snr[part])[: n_most // 5]] for part in np.array_split(order, 5)]
-    return np.sort(np.concatenate(chosen))
-
-
-def pair_seeds(q: NDArray[np.float64], snr: NDArray[np.float64], n_most: int) -> NDArray[np.int64]:
-    """Spots worth pairing: the strongest at low angle, outside the beam stop's halo, ascending in |q|.
-
-    Parameters
-    ----------
-    q : (n, 3) array
-        Spots, ascending in length.
-    """
-    outside = np.flatnonzero(np.einsum("ij,ij->i", q, q) > 0.04**2)[:LOW_ANGLE_CHOICE]
-    if len(outside) < 3:
-        outside = np.arange(min(len(q), LOW_ANGLE_CHOICE))
-    return np.sort(outside[np.argsort(-snr[outside], kind="stable")[:n_most]])

@@ -15,7 +15,8 @@ from ssx_processing.kernels.geometry import (
     pixel_to_q,
     sensor,
 )
-from ssx_processing.kernels.indexing import Indexer, strongest_by_resolution
+from ssx_processing.kernels.indexing import Indexer
+from ssx_processing.kernels.spot_choice import strongest_by_resolution
 from ssx_processing.kernels.unit_cell import misorientation_deg, search_lattice
 from ssx_processing.models import Geometry, Misfit, Panel, UnitCell
 
