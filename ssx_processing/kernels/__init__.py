@@ -9,8 +9,9 @@ spot_finding, spot_measuring  strong pixels -> spots of one frame
 hot_pixels                    pixels that are strong without spots
 unit_cell                     cell <-> B matrix, lattice symmetry, strains it allows
 pair_search, axis_search      two ways to propose orientations for a known cell
-refinement, lattice_score     make a proposal fit, and judge it against chance
-indexing                      the strategy: several lattices on one frame
+lattice_score                 how well an orientation explains spots, and how likely that is by chance
+refinement, proposals         make proposals fit, keep the different ones
+spot_choice, indexing         the strategy: several lattices on one frame
 prediction, integration       which reflections are in diffracting condition, and their sums
 symmetry                      hkl -> asymmetric unit
 scaling, error_model          scale and B of each lattice, true size of the errors
