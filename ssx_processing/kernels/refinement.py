@@ -138,7 +138,7 @@ def refine_lattice(
         n_free = 3 + n_strains if r >= rigid_rounds and n_used >= 2 * (3 + n_strains) else 3
         inverse(a_matrix, to_hkl)
         for j in range(n_free - 3):
-            _rotated_strain(rotation, strains[j], b, generators[j])
+            rotated_strain(rotation, strains[j], b, generators[j])
         n_used = _normal_equations(
             q, s0, a_matrix, to_hkl, generators[: n_free - 3], tolerances[r], normal, rhs, jacobian
         )
@@ -158,7 +158,7 @@ def refine_lattice(
 
 
 @njit(cache=True, nogil=True)
-def _rotated_strain(
+def rotated_strain(
     rotation: NDArray[np.float64],
     strain: NDArray[np.float64],
     b: NDArray[np.float64],

@@ -14,29 +14,18 @@ from ssx_processing.kernels import geometry as geo
 from ssx_processing.kernels.indexing import IndexedLattice, Indexer
 from ssx_processing.kernels.integration import INTENSITY, NOISE, SIGMA, integrate_reflections
 from ssx_processing.kernels.lattice_score import index_distance
-from ssx_processing.kernels.prediction import excitation_and_position, predict_reflections
-from ssx_processing.kernels.refinement import compose, refine_lattice
-from ssx_processing.kernels.unit_cell import cell_of, real_space, rotation_of, search_lattice
+from ssx_processing.kernels.prediction import predict_reflections, rocking_sigma
+from ssx_processing.kernels.unit_cell import real_space, search_lattice
 from ssx_processing.models import FrameStatus, Geometry, Lattice, SpotList
 from ssx_processing.pipeline.hit_finding import HitFinder
+from ssx_processing.pipeline.lattice_refinement import LatticeRefiner, spot_qualities
+from ssx_processing.pipeline.population import Population, Rocking
 from ssx_processing.settings import ProcessingSettings
 
-FINAL_TOLERANCES = np.array([0.15, 0.12, 0.12])
-"""Index distance up to which spots take part in the last refinement."""
-INDEXED = 0.15
-"""A spot this near a lattice point counts as explained by it."""
+OFFERED = 0.25
+"""Spots this near a lattice point are offered to the refinement, which looks closer."""
 WIDTH_PRIOR_SPOTS = 20
 """The calibration's rocking width counts like so many spots of the lattice itself."""
-
-
-@dataclass(frozen=True)
-class Rocking:
-    """How far from the Ewald sphere reflections are still seen."""
-
-    constant: float = 4e-4
-    """Standard deviation of excitation errors at |q| = 0, 1/Å."""
-    per_q: float = 1e-3
-    """Part proportional to |q|, radians: mosaic spread, divergence, bandwidth."""
 
 
 @dataclass(frozen=True)
@@ -69,32 +58,41 @@ class FrameProcessor:
         peak_radius_px: float = 3.0,
         *,
         underload: float = -math.inf,
+        population: Population | None = None,
     ) -> None:
         self.settings = settings
         self.bad_pixels = bad_pixels.copy()
         self.saturation = saturation
-        self.rocking = rocking or Rocking()
+        self.rocking, self.population = rocking or Rocking(), population or Population()
         self.peak_radius_px = settings.integration.peak_radius_px or peak_radius_px
         self.hits = HitFinder(
             geometry, bad_pixels, settings.spots, saturation=saturation, underload=underload
         )
-        self._set_geometry(geometry)
+        self.set_geometry(geometry)
         self.owners = np.zeros(geometry.image_shape, np.uint8)
         group = settings.sample.gemmi_space_group.operations()
         self.centring = np.array([t for t in group.cen_ops if any(t)], np.int64).reshape(-1, 3)
 
-    def _set_geometry(self, geometry: Geometry) -> None:
+    def set_geometry(self, geometry: Geometry) -> None:
+        """Take another geometry for all that follows; the rings stay, which is near enough for them."""
         self.geometry = geometry
         self.rectangles, self.axes = geo.panel_rectangles(geometry), geo.panel_axes(geometry)
         self.s0, self.sensor = geo.incident_wave_vector(geometry), geo.sensor(geometry)
         self.indexer = self._make_indexer()
+        self.refiner = self._make_refiner()
         in_view = float(np.nanmax(self.hits.q_map))
         d_min = self.settings.integration.d_min
         self.q_max = min(in_view, 1.0 / d_min) if d_min else in_view
 
-    def move_detector(self, by_mm: NDArray[np.float64]) -> None:
-        """Move all panels by a (3,) vector; the rings stay, which is near enough for them."""
-        self._set_geometry(geo.moved(self.geometry, by_mm))
+    def set_population(self, population: Population, rocking: Rocking | None = None) -> None:
+        """Expect other crystals from now on, and another rocking width if one is given."""
+        self.population, self.rocking = population, rocking or self.rocking
+        self.refiner = self._make_refiner()
+
+    def _make_refiner(self) -> LatticeRefiner:
+        return LatticeRefiner(
+            self.geometry, self.indexer.lattice, self.settings, self.rocking, self.population
+        )
 
     def mask(self, pixels: NDArray[np.integer]) -> None:
         """Never use these pixels again: (n, 2) array, row and column of each."""
@@ -151,74 +149,31 @@ class FrameProcessor:
     def index(self, spots: SpotList) -> list[Lattice]:
         """Lattices of a frame, refined against all spots each explains best."""
         q = self.scattering_vectors(spots)
-        proposals = self.indexer.index(q, spots.snr)
+        return self._refined(self.indexer.index(q, spots.snr), q, spots)
+
+    def refine_again(self, lattices: list[Lattice], spots: SpotList) -> list[Lattice]:
+        """The same lattices under the present geometry and population, without a new search."""
+        to_primitive = np.linalg.inv(self.indexer.lattice.to_conventional)
+        proposals = [
+            IndexedLattice(lattice.a_matrix @ to_primitive, lattice.log10_e, lattice.n_indexed, len(spots))
+            for lattice in lattices
+        ]
+        return self._refined(proposals, self.scattering_vectors(spots), spots)
+
+    def _refined(
+        self, proposals: list[IndexedLattice], q: NDArray[np.float64], spots: SpotList
+    ) -> list[Lattice]:
+        """Each proposal refined against the spots it explains better than the others."""
         if not proposals:
             return []
         distance = np.array([index_distance(q, real_space(p.a_primitive)) for p in proposals])
-        owner = np.where(distance.min(axis=0) < INDEXED, distance.argmin(axis=0), -1)
-        lattices = [self._refine(p, q, np.flatnonzero(owner == n), spots) for n, p in enumerate(proposals)]
+        owner = np.where(distance.min(axis=0) < OFFERED, distance.argmin(axis=0), -1)
+        quality = spot_qualities(spots, q)
+        lattices = [
+            self.refiner.refine(p, q, np.flatnonzero(owner == n), quality, spots)
+            for n, p in enumerate(proposals)
+        ]
         return [lattice for lattice in lattices if lattice is not None]
-
-    def _refine(
-        self, proposal: IndexedLattice, q: NDArray[np.float64], mine: NDArray[np.int64], spots: SpotList
-    ) -> Lattice | None:
-        """Refine a proposal against its own spots; None if cell or positions then do not fit."""
-        lattice = self.indexer.lattice
-        if len(mine) < self.settings.indexing.min_spots:
-            return None
-        rotation = rotation_of(proposal.a_primitive, lattice.b)
-        strain_tensor = rotation.T @ proposal.a_primitive @ real_space(lattice.b) - np.eye(3)
-        strain = np.einsum("mij,ij->m", lattice.strains, strain_tensor)
-        a = np.empty((3, 3))
-        compose(rotation, strain, lattice.strains, lattice.b, a)
-        sigma = self.indexer.sigma_q
-        refine_lattice(
-            q[mine], self.s0, lattice.b, lattice.strains, rotation, strain, sigma, FINAL_TOLERANCES, 0, a
-        )
-        fit = self._predicted(a, q[mine])
-        close = (index_distance(q[mine], real_space(a)) < INDEXED) & (fit[:, 2] >= 0)
-        mine, fit = mine[close], fit[close]
-        if len(mine) < self.settings.indexing.min_spots:
-            return None
-        residual = np.hypot(fit[:, 0] - spots.x_px[mine], fit[:, 1] - spots.y_px[mine])
-        rmsd = float(np.sqrt(np.mean(residual**2)))
-        conventional = a @ lattice.to_conventional
-        if rmsd > self.settings.indexing.max_rmsd_px or not self._cell_is_near(conventional):
-            return None
-        return Lattice(
-            a_matrix=conventional,
-            n_indexed=len(mine),
-            log10_e=proposal.log10_e,
-            rmsd_px=rmsd,
-            excitation_width=robust_sigma(fit[:, 3]),
-            spot_index=mine.astype(np.int32),
-        )
-
-    def _predicted(self, a_matrix: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, 4) array: x, y, panel and excitation error of the lattice points nearest to spots."""
-        hkl = np.rint(q @ real_space(a_matrix).T)
-        fit = np.empty((len(q), 4))
-        excitation_and_position(hkl, a_matrix, self.s0, self.rectangles, self.axes, self.sensor, fit)
-        return fit
-
-    def _cell_is_near(self, a_matrix: NDArray[np.float64]) -> bool:
-        s, expected = self.settings.indexing, self.settings.sample.unit_cell
-        cell = cell_of(a_matrix)
-        lengths = all(
-            abs(x / e - 1.0) <= s.cell_tolerance for x, e in zip(cell[:3], expected[:3], strict=True)
-        )
-        return lengths and all(
-            abs(x - e) <= s.angle_tolerance_deg for x, e in zip(cell[3:], expected[3:], strict=True)
-        )
-
-    def residuals(self, lattice: Lattice, spots: SpotList) -> NDArray[np.float64]:
-        """(n, 5) array: observed minus predicted position (laboratory, mm), |q|, excitation error."""
-        mine = lattice.spot_index
-        q = self.scattering_vectors(spots)[mine]
-        fit = self._predicted(lattice.a_matrix, q)
-        off_px = np.column_stack([spots.x_px[mine], spots.y_px[mine]]) - fit[:, :2]
-        off_mm = np.einsum("ij,ijk->ik", off_px, self.axes[spots.panel[mine], 1:])
-        return np.column_stack([off_mm, np.linalg.norm(q, axis=1), fit[:, 3]])
 
     def predict(self, lattice: Lattice, q_length: NDArray[np.float64]) -> NDArray[np.float64]:
         """Reflections of a lattice in diffracting condition, columns as `prediction.COLUMNS`.
@@ -230,7 +185,7 @@ class FrameProcessor:
         """
         s = self.settings.integration
         typical = float(np.median(q_length[lattice.spot_index]))
-        expected = float(np.hypot(self.rocking.constant, self.rocking.per_q * typical))
+        expected = float(rocking_sigma(typical, self.rocking.parts))
         n = lattice.n_indexed
         scale = np.sqrt(
             (n * (lattice.excitation_width / expected) ** 2 + WIDTH_PRIOR_SPOTS) / (n + WIDTH_PRIOR_SPOTS)
@@ -239,14 +194,21 @@ class FrameProcessor:
             np.ascontiguousarray(lattice.a_matrix),
             self.s0,
             self.q_max,
-            (self.rocking.constant * scale, self.rocking.per_q * scale),
+            tuple(part * scale for part in self.rocking.parts),
             s.max_excitation_sigma,
             self.centring,
             self.geometry.polarisation_fraction,
             self.rectangles,
-            self.axes,
+            self._axes_seen_from(lattice),
             self.sensor,
         )
+
+    def _axes_seen_from(self, lattice: Lattice) -> NDArray[np.float64]:
+        """Panels relative to the crystal, which is a little off the middle of the beam."""
+        axes = self.axes.copy()
+        if lattice.fit is not None:
+            axes[:, 0, :2] -= lattice.fit.displacement_mm
+        return axes
 
     def integrate(
         self, image: np.ndarray, predictions: tuple[NDArray[np.float64], ...]
@@ -291,8 +253,3 @@ def resolution_limit(q_length: NDArray[np.float64]) -> float:
     if n == 0:
         return float("nan")
     return float(1.0 / np.sort(q_length)[max(0, n - 1 - max(2, n // 50))])
-
-
-def robust_sigma(values: NDArray[np.float64]) -> float:
-    """Standard deviation about zero from the median of absolute values (normal distribution)."""
-    return float(1.4826 * np.median(np.abs(values))) if len(values) else float("nan")

@@ -1,0 +1,101 @@
+"""Sums over refined lattices from which the detector's place follows: of a calibration, or of a chunk."""
+
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import add
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssx_processing.kernels import geometry as geo
+from ssx_processing.kernels.detector_refinement import (
+    DETECTOR,
+    OF_GROUP,
+    DetectorNormal,
+    DetectorParts,
+    add_still,
+    detector_parts,
+)
+from ssx_processing.kernels.still_model import surface_positions
+from ssx_processing.models import Geometry, Lattice, SpotList
+from ssx_processing.pipeline.lattice_refinement import LatticeRefiner, spot_qualities
+
+
+class NormalsCollector:
+    """Adds up lattices that were refined with one geometry."""
+
+    def __init__(
+        self, geometry: Geometry, refiner: LatticeRefiner, groups: Sequence[Sequence[int]] = ()
+    ) -> None:
+        self.geometry, self.refiner = geometry, refiner
+        self.parts: DetectorParts = detector_parts(geometry, groups)
+        self.axes, self.rectangles = geo.panel_axes(geometry), geo.panel_rectangles(geometry)
+        n_shared = len(DETECTOR) + len(refiner.lattice.strains) + OF_GROUP * self.parts.n_groups
+        self.matrix, self.rhs = np.zeros((n_shared, n_shared)), np.zeros(n_shared)
+        self.chi2, self.n_spots, self.n_lattices = 0.0, 0, 0
+        self.spots_of_panel = np.zeros(len(geometry.panels), np.int64)
+
+    def add(self, lattices: Iterable[Lattice], spots: SpotList) -> None:
+        """Add the lattices of one frame."""
+        fitted = [lattice for lattice in lattices if lattice.fit is not None]
+        if not fitted:
+            return
+        q = geo.pixel_to_q(
+            spots.x_px,
+            spots.y_px,
+            spots.panel,
+            self.rectangles,
+            self.axes,
+            self.refiner.s0,
+            *geo.sensor(self.geometry),
+        )
+        quality = spot_qualities(spots, q)
+        for lattice in fitted:
+            self._add(lattice, q, quality, spots)
+
+    def _add(
+        self, lattice: Lattice, q: NDArray[np.float64], quality: NDArray[np.float64], spots: SpotList
+    ) -> None:
+        fit, mine, r = lattice.fit, lattice.spot_index, self.refiner
+        if fit is None:
+            return
+        to_conventional = r.lattice.to_conventional
+        generators = np.array([fit.rotation @ strain @ r.lattice.b for strain in r.lattice.strains])
+        panel, weight = spots.panel[mine], np.ascontiguousarray(fit.residuals[:, 3])
+        self.chi2 += add_still(
+            surface_positions(q[mine], r.s0, panel, r.inverses),
+            panel,
+            quality[mine],
+            weight,
+            np.rint(fit.hkl @ to_conventional.T).astype(np.float64),
+            np.ascontiguousarray(lattice.a_matrix @ np.linalg.inv(to_conventional)),
+            generators,
+            np.concatenate([fit.strain, fit.displacement_mm]),
+            r.mean,
+            r.precision,
+            fit.widths,
+            r.s0,
+            r.rocking.parts,
+            self.axes,
+            r.inverses,
+            self.parts.pivot,
+            self.parts.group_of_panel,
+            self.parts.centres,
+            self.matrix,
+            self.rhs,
+        )
+        self.n_lattices += 1
+        self.n_spots += int((weight > 0).sum())
+        self.spots_of_panel += np.bincount(panel[weight > 0], minlength=len(self.spots_of_panel))
+
+    @property
+    def total(self) -> DetectorNormal:
+        """What was added up so far."""
+        return DetectorNormal(
+            self.matrix.copy(), self.rhs.copy(), self.chi2, self.n_spots, self.n_lattices
+        )
+
+
+def summed(normals: Sequence[DetectorNormal]) -> DetectorNormal:
+    """Sum of at least one, of the same parameters about the same geometry."""
+    return reduce(add, normals)

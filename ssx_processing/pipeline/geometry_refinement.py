@@ -1,0 +1,427 @@
+"""Refine the detector's place on the calibration's lattices, and say how well it is known.
+
+Distance and size of the cell change radii alike but for the curvature of the Ewald sphere. Where
+the data cannot tell them apart, the mean cell is held at the given one, and that is said.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssx_processing.kernels.detector_refinement import (
+    OF_GROUP,
+    DetectorNormal,
+    DetectorParts,
+    moved_detector,
+)
+from ssx_processing.kernels.unit_cell import cell_of
+from ssx_processing.models import Geometry, Lattice, SpotList, UnitCell
+from ssx_processing.pipeline.detector_normals import NormalsCollector
+from ssx_processing.pipeline.frame_processing import FrameProcessor
+from ssx_processing.pipeline.population import learn_population
+from ssx_processing.settings import CalibrationSettings
+
+MAX_ROUNDS = 8
+"""Rounds of refinement at most."""
+FAR_PX = 0.3
+"""Frames are indexed again after a move by more than this, anywhere on the detector."""
+SMALL = 0.1
+"""A round that moves all parameters by less than this part of their standard deviations is the last."""
+CELL_FREE = 0.1
+"""Trust in the given cell with which it is found out what the data alone know."""
+CELL_HELD = 1e-6
+
+
+@dataclass(frozen=True)
+class GeometryRefinement:
+    """What the refinement of the geometry did."""
+
+    level: str = "none"
+    """none, centre, detector or panels: what was refined."""
+    names: tuple[str, ...] = ()
+    """Parameters, e.g. ``beam centre fast``."""
+    units: tuple[str, ...] = ()
+    shifts: tuple[float, ...] = ()
+    """Refined minus given."""
+    sds: tuple[float, ...] = ()
+    """Their standard deviations."""
+    correlation: tuple[tuple[float, ...], ...] = ()
+    """Between ``names``."""
+    group_names: tuple[str, ...] = ()
+    """Groups of panels that moved on their own."""
+    group_shifts: tuple[tuple[float, ...], ...] = ()
+    """Of each: x, y, z in mm, turns about them in mrad, beside the move of the whole detector."""
+    rmsd_before_px: float = math.nan
+    """Median over the lattices, with the given geometry."""
+    rmsd_after_px: float = math.nan
+    n_lattices: int = 0
+    n_spots: int = 0
+    unit_cell: UnitCell | None = None
+    """Mean of the crystals."""
+    notes: tuple[str, ...] = ()
+    """What a person must know, in sentences."""
+
+
+@dataclass
+class _Fitted:
+    """Lattices of all hits under one geometry."""
+
+    hits: list[SpotList]
+    lattices: list[list[Lattice]]
+
+    @property
+    def every(self) -> list[Lattice]:
+        """All lattices."""
+        return [lattice for of_frame in self.lattices for lattice in of_frame]
+
+    @property
+    def rmsd_px(self) -> float:
+        """Median over the lattices, of the spots that took part."""
+        return float(np.median([used_rmsd_px(x) for x in self.every])) if self.every else math.nan
+
+
+@dataclass
+class _State:
+    """Geometry and what is known of it, from round to round."""
+
+    geometry: Geometry
+    shift: NDArray[np.float64]
+    """(5,) sum of the moves, as in `DETECTOR`."""
+    of_groups: NDArray[np.float64]
+    """(g, 6) sum of the moves of groups."""
+    strain: NDArray[np.float64]
+    """(m,) mean strain."""
+    covariance: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    distance_note: str = ""
+    n_lattices: int = 0
+    n_spots: int = 0
+
+
+def used_rmsd_px(lattice: Lattice) -> float:
+    """Root mean square distance of the spots that took part in a lattice's refinement."""
+    if lattice.fit is None:
+        return lattice.rmsd_px
+    used = lattice.fit.residuals[lattice.fit.residuals[:, 3] > 0, :2]
+    return float(np.sqrt(np.mean(np.sum(used**2, axis=1)))) if len(used) else math.nan
+
+
+def refine_geometry(
+    processor: FrameProcessor,
+    hits: list[SpotList],
+    settings: CalibrationSettings,
+    groups: Mapping[str, Sequence[int]] | None = None,
+) -> GeometryRefinement:
+    """Refine the processor's geometry and population in place, and say what was done.
+
+    Parameters
+    ----------
+    groups
+        Panels of each group that may move on its own, by name.
+    """
+    given = processor.geometry
+    start = _Fitted(hits, [processor.index(spots) for spots in hits])
+    level, notes = _level(settings, len(start.every))
+    if level == "none":
+        _learn(processor, start.every)
+        return _untouched(start, notes)
+    fitted = _centred(processor, start)
+    chosen: dict[str, Sequence[int]] = {}
+    if level == "panels":
+        chosen, note = _seen_groups(processor, fitted, settings, groups or {})
+        notes = (*notes, *note)
+    state = _State(
+        processor.geometry,
+        np.zeros(5),
+        np.zeros((len(chosen), OF_GROUP)),
+        np.zeros(len(processor.indexer.lattice.strains)),
+    )
+    state.shift[:3] = np.array(processor.geometry.panels[0].origin_mm) - given.panels[0].origin_mm
+    _iterate(processor, fitted, state, settings, level, list(chosen.values()))
+    if _is_worse(start, fitted):
+        processor.set_geometry(given)
+        _learn(processor, start.every)
+        refused = (
+            f"the refined geometry was refused: it fits {len(fitted.every)} lattices with "
+            f"{fitted.rmsd_px:.2f} px, the given one {len(start.every)} with {start.rmsd_px:.2f} px"
+        )
+        return _untouched(start, (*notes, refused))
+    if state.distance_note:
+        notes = (*notes, state.distance_note)
+    return _described(processor, state, level, given, tuple(chosen), start, fitted, notes)
+
+
+def _untouched(start: _Fitted, notes: tuple[str, ...]) -> GeometryRefinement:
+    """The given geometry was kept."""
+    return GeometryRefinement(
+        rmsd_before_px=start.rmsd_px, rmsd_after_px=start.rmsd_px, n_lattices=len(start.every), notes=notes
+    )
+
+
+def _iterate(
+    processor: FrameProcessor,
+    fitted: _Fitted,
+    state: _State,
+    settings: CalibrationSettings,
+    level: str,
+    groups: Sequence[Sequence[int]],
+) -> None:
+    """Refine the shared parameters and the lattices in turn until nothing moves."""
+    _learn(processor, fitted.every)
+    fitted.lattices = [
+        processor.refine_again(lattices, spots)
+        for spots, lattices in zip(fitted.hits, fitted.lattices, strict=True)
+    ]
+    for number in range(MAX_ROUNDS):
+        move_px, move_sd = _round(processor, fitted, state, settings, level, groups)
+        processor.set_geometry(state.geometry)
+        _learn(processor, fitted.every, state.strain)
+        search = move_px > FAR_PX or number == 0
+        fitted.lattices = [
+            processor.index(spots) if search else processor.refine_again(lattices, spots)
+            for spots, lattices in zip(fitted.hits, fitted.lattices, strict=True)
+        ]
+        if move_sd < SMALL:
+            break
+    _learn(processor, fitted.every, state.strain)
+
+
+def _level(settings: CalibrationSettings, n_lattices: int) -> tuple[str, tuple[str, ...]]:
+    """What can be refined with so many lattices, and what must be said about it."""
+    wanted = settings.refine_geometry
+    if wanted == "none":
+        return "none", ("the geometry was not refined: calibration.refine_geometry is none",)
+    if n_lattices < settings.min_lattices:
+        return "none", (
+            f"the geometry was not refined: {n_lattices} lattices on the calibration frames, "
+            f"{settings.min_lattices} are needed",
+        )
+    if wanted != "centre" and n_lattices < settings.min_lattices_detector:
+        return "centre", (
+            f"only the beam centre was refined: {n_lattices} lattices on the calibration frames, distance and "
+            f"tilts need {settings.min_lattices_detector}",
+        )
+    return wanted, ()
+
+
+def _centred(processor: FrameProcessor, start: _Fitted) -> _Fitted:
+    """Move the detector by the median displacement until it is small; few stray lattices do not matter."""
+    fitted = start
+    for _ in range(MAX_ROUNDS):
+        moves = np.array([x.fit.displacement_mm for x in fitted.every if x.fit is not None])
+        if not len(moves):
+            break
+        by = -np.median(moves, axis=0)
+        if np.hypot(*by) < FAR_PX * processor.geometry.panels[0].pixel_size_mm[0]:
+            break
+        none = np.full(len(processor.geometry.panels), -1, np.int64)
+        parts = DetectorParts(np.zeros(3), none, np.empty((0, 3)))
+        processor.set_geometry(
+            moved_detector(processor.geometry, parts, np.array([by[0], by[1], 0.0, 0.0, 0.0]))
+        )
+        fitted = _Fitted(fitted.hits, [processor.index(spots) for spots in fitted.hits])
+    return _Fitted(fitted.hits, list(fitted.lattices))
+
+
+def _seen_groups(
+    processor: FrameProcessor,
+    fitted: _Fitted,
+    settings: CalibrationSettings,
+    groups: Mapping[str, Sequence[int]],
+) -> tuple[dict[str, Sequence[int]], tuple[str, ...]]:
+    """Groups with spots enough to be moved, and what is to be said of the others."""
+    seen = np.zeros(len(processor.geometry.panels), np.int64)
+    for spots, lattices in zip(fitted.hits, fitted.lattices, strict=True):
+        for lattice in lattices:
+            seen += np.bincount(spots.panel[lattice.spot_index], minlength=len(seen))
+    enough = {
+        name: panels for name, panels in groups.items() if seen[list(panels)].sum() >= settings.min_spots_group
+    }
+    if len(enough) < 2:
+        return {}, (f"no group of panels moved on its own: {len(enough)} of {len(groups)} have spots enough",)
+    few = [name for name in groups if name not in enough]
+    return enough, (f"left at their place in the detector, too few spots: {', '.join(few)}",) if few else ()
+
+
+def _round(
+    processor: FrameProcessor,
+    fitted: _Fitted,
+    state: _State,
+    settings: CalibrationSettings,
+    level: str,
+    groups: Sequence[Sequence[int]],
+) -> tuple[float, float]:
+    """One step of all shared parameters; largest move in pixels, and largest in standard deviations."""
+    collector = NormalsCollector(processor.geometry, processor.refiner, groups)
+    for spots, lattices in zip(fitted.hits, fitted.lattices, strict=True):
+        collector.add(lattices, spots)
+    normal, n_strains = collector.total, len(state.strain)
+    held = [] if level != "centre" else [2, 3, 4, *range(5, 5 + n_strains)]
+    distance = float(np.linalg.norm(collector.parts.pivot))
+    trust = CELL_HELD
+    if level != "centre":
+        trust, state.distance_note = _cell_trust(normal, state, settings, processor, distance)
+    step, covariance = solve_shared(normal, state.strain, state.of_groups, trust, settings, held)
+    before = state.geometry
+    state.geometry = moved_detector(
+        state.geometry, collector.parts, step[:5], step[5 + n_strains :].reshape(-1, OF_GROUP)
+    )
+    state.shift += step[:5]
+    state.strain = state.strain + step[5 : 5 + n_strains]
+    state.of_groups = state.of_groups + step[5 + n_strains :].reshape(-1, OF_GROUP)
+    state.covariance, state.n_lattices, state.n_spots = covariance, normal.n_lattices, normal.n_spots
+    sd = np.sqrt(np.diag(covariance))
+    in_sd = np.abs(step[sd > 0]) / sd[sd > 0]
+    return _corner_move_px(before, state.geometry), float(in_sd.max())
+
+
+def solve_shared(
+    normal: DetectorNormal,
+    strain: NDArray[np.float64],
+    of_groups: NDArray[np.float64],
+    trust: float,
+    settings: CalibrationSettings,
+    held: Sequence[int] = (),
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Step of the shared parameters and its covariance; what is held has zeros in both.
+
+    Parameters
+    ----------
+    strain, of_groups
+        Where mean strain and groups are now: they are restrained to zero.
+    trust
+        Standard deviation of the mean strain, from the given cell.
+    """
+    n, n_strains = len(normal.rhs), len(strain)
+    matrix, rhs = normal.matrix.copy(), normal.rhs.copy()
+    strains = np.arange(5, 5 + n_strains)
+    matrix[strains, strains] += 1.0 / trust**2
+    rhs[strains] -= strain / trust**2
+    sd = np.tile([settings.group_shift_mm] * 3 + [1e-3 * settings.group_turn_mrad] * 3, len(of_groups))
+    groups = np.arange(5 + n_strains, n)
+    matrix[groups, groups] += 1.0 / sd**2
+    rhs[groups] -= of_groups.ravel() / sd**2
+    free = np.setdiff1d(np.arange(n), held)
+    step, covariance = np.zeros(n), np.zeros((n, n))
+    inverse = np.linalg.inv(matrix[np.ix_(free, free)])
+    step[free] = inverse @ rhs[free]
+    covariance[np.ix_(free, free)] = inverse
+    return step, covariance
+
+
+def _cell_trust(
+    normal: DetectorNormal,
+    state: _State,
+    settings: CalibrationSettings,
+    processor: FrameProcessor,
+    distance: float,
+) -> tuple[float, str]:
+    """Trust in the given cell, and the words about distance and cell.
+
+    With the cell quite free the standard deviation of the distance says whether the data know it.
+    """
+    strains = processor.indexer.lattice.strains
+    _, covariance = solve_shared(normal, state.strain, state.of_groups, CELL_FREE, settings)
+    scale = np.zeros(len(covariance))  # of the cell: the mean of its strain along three axes
+    scale[5 : 5 + len(strains)] = np.trace(strains, axis1=1, axis2=2) / 3.0
+    sd = math.sqrt(covariance[2, 2]) / distance
+    # A grows where the cell shrinks; a detector nearer to the source (z) is a shorter distance
+    correlation = float(covariance[2] @ scale) / math.sqrt(covariance[2, 2] * float(scale @ covariance @ scale))
+    if sd <= settings.max_distance_sd:
+        return settings.cell_trust, (
+            f"distance and cell scale are told apart by these data: the distance is known to {sd:.3%} without "
+            f"any knowledge of the cell (correlation {correlation:+.3f})"
+        )
+    return CELL_HELD, (
+        f"distance and cell scale cannot be told apart on these data (correlation {correlation:+.3f}, distance known "
+        f"to {sd:.2%} only): the distance is the one with which the given cell fits"
+    )
+
+
+def _corner_move_px(before: Geometry, after: Geometry) -> float:
+    """Largest move of a panel's corner, in pixels."""
+    far = 0.0
+    for a, b in zip(before.panels, after.panels, strict=True):
+        for i in (0, a.n_fast):
+            for j in (0, a.n_slow):
+                at = [
+                    np.array(p.origin_mm)
+                    + i * p.pixel_size_mm[0] * np.array(p.fast_axis)
+                    + j * p.pixel_size_mm[1] * np.array(p.slow_axis)
+                    for p in (a, b)
+                ]
+                far = max(far, float(np.linalg.norm(at[1] - at[0])) / a.pixel_size_mm[0])
+    return far
+
+
+def _learn(
+    processor: FrameProcessor, lattices: Sequence[Lattice], strain: NDArray[np.float64] | None = None
+) -> None:
+    """Let the processor expect what these lattices are like, with a mean strain if one is known."""
+    processor.set_population(*learn_population(lattices, processor.population, processor.rocking, strain))
+
+
+def _is_worse(start: _Fitted, fitted: _Fitted) -> bool:
+    """Fewer lattices, or a worse fit, than before the refinement."""
+    return len(fitted.every) < 0.97 * len(start.every) or fitted.rmsd_px > 1.03 * start.rmsd_px
+
+
+def _described(
+    processor: FrameProcessor,
+    state: _State,
+    level: str,
+    given: Geometry,
+    group_names: tuple[str, ...],
+    start: _Fitted,
+    fitted: _Fitted,
+    notes: tuple[str, ...],
+) -> GeometryRefinement:
+    """The refinement in the units that people use."""
+    lattice = processor.indexer.lattice
+    names, units, rows = _readable(given, len(state.strain))
+    if level == "centre":
+        names, units, rows = names[:2], units[:2], rows[:2]
+    n = 5 + len(state.strain)
+    vector = np.concatenate([state.shift, state.strain])
+    covariance = rows @ state.covariance[:n, :n] @ rows.T
+    sds = np.sqrt(np.maximum(np.diag(covariance), 1e-30))
+    strained = (np.eye(3) + np.tensordot(state.strain, lattice.strains, 1)) @ lattice.b @ lattice.to_conventional
+    return GeometryRefinement(
+        level=level,
+        names=names,
+        units=units,
+        shifts=tuple(map(float, rows @ vector)),
+        sds=tuple(map(float, sds)),
+        correlation=tuple(tuple(map(float, row)) for row in covariance / np.outer(sds, sds)),
+        group_names=group_names,
+        group_shifts=tuple(tuple(map(float, [*g[:3], *(1e3 * g[3:])])) for g in state.of_groups),
+        rmsd_before_px=start.rmsd_px,
+        rmsd_after_px=fitted.rmsd_px,
+        n_lattices=state.n_lattices,
+        n_spots=state.n_spots,
+        unit_cell=cell_of(strained),
+        notes=notes,
+    )
+
+
+def _readable(
+    geometry: Geometry, n_strains: int
+) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.float64]]:
+    """Names, units and the matrix that makes them from shared parameters.
+
+    The beam centre moves along fast and slow against the detector; a distance grows along the beam.
+    """
+    panel, beam = geometry.panels[0], np.array(geometry.beam_direction)
+    normal = np.cross(panel.fast_axis, panel.slow_axis)
+    distance = abs(float(np.array(panel.origin_mm) @ normal) / float(beam @ normal))
+    rows = np.zeros((5 + n_strains, 5 + n_strains))
+    rows[0, :2] = -np.array(panel.fast_axis)[:2] / panel.pixel_size_mm[0]
+    rows[1, :2] = -np.array(panel.slow_axis)[:2] / panel.pixel_size_mm[1]
+    rows[2, :3] = 100.0 * beam / distance
+    rows[3, 3] = rows[4, 4] = math.degrees(1.0)
+    rows[np.arange(5, 5 + n_strains), np.arange(5, 5 + n_strains)] = 100.0
+    names = ("beam centre fast", "beam centre slow", "distance", "tilt about x", "tilt about y")
+    strains = tuple(f"cell strain {i + 1}" for i in range(n_strains))
+    return (*names, *strains), ("px", "px", "%", "°", "°", *["%"] * n_strains), rows
