@@ -163,7 +163,7 @@ class CalibrationSettings(Settings):
     min_spots_group: PositiveInt = 300
     """Indexed spots needed on a group of panels before it moves on its own."""
     bandwidth: Annotated[float, Field(ge=0, lt=0.1)] | None = None
-    """Standard deviation of the wavelength over the wavelength; by default that of the geometry file, or 0."""
+    """Standard deviation of the wavelength over the wavelength; by default the geometry file's, or 0."""
     cell_trust: PositiveFloat = 0.005
     """Relative standard deviation of the given cell as mean of the crystals."""
     max_distance_sd: PositiveFloat = 0.0005

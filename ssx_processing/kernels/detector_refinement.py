@@ -195,7 +195,15 @@ def add_still(
         p = panel[i]
         model_spot(hkl[i], a, generators, rest[n_strains:], s0, rocking, inverses[p], value, jacobian)
         n_columns = _shared_gradient(
-            observed[i], axes[p], inverses[p], pivot, group_of_panel[p], centres, n_strains, shared, columns
+            observed[i],
+            axes[p],
+            inverses[p],
+            pivot,
+            int(group_of_panel[p]),
+            centres,
+            n_strains,
+            shared,
+            columns,
         )
         w_px = weight[i] / (widths[0] * quality[i, 0]) ** 2
         w_error = weight[i] / (widths[1] * quality[i, 1] * rocking_sigma(value[3], rocking)) ** 2

@@ -188,7 +188,11 @@ def _accumulate(
         model_spot(hkl[i], a, generators, displacement, s0, rocking, inverses[panel[i]], value, jacobian)
         per_px = 1.0 / (widths[0] * quality[i, 0])
         per_error = 1.0 / (widths[1] * quality[i, 1] * rocking_sigma(value[3], rocking))
-        x, y, z = (observed[i, 0] - value[0]) * per_px, (observed[i, 1] - value[1]) * per_px, -value[2] * per_error
+        x, y, z = (
+            (observed[i, 0] - value[0]) * per_px,
+            (observed[i, 1] - value[1]) * per_px,
+            -value[2] * per_error,
+        )
         white[i, 0], white[i, 1], white[i, 2] = x, y, z
         chi2 = x * x + y * y + z * z
         cost += (DEGREES_OF_FREEDOM + 3.0) * math.log(1.0 + min(chi2, CUT * CUT) / DEGREES_OF_FREEDOM)

@@ -133,7 +133,7 @@ def _expected_rocking(
 
 
 def panel_groups(geometry: Geometry, given: GeometryFile | None) -> dict[str, tuple[int, ...]]:
-    """Panels that move as one, by name: the file's smallest groups, else every panel; empty with one panel."""
+    """Panels that move as one, by name: the file's smallest groups, else every panel; none with one panel."""
     if len(geometry.panels) < 2:
         return {}
     number = {panel.name: i for i, panel in enumerate(geometry.panels)}

@@ -17,9 +17,9 @@ from ssx_processing.kernels.detector_refinement import (
     DetectorParts,
     moved_detector,
 )
-from ssx_processing.kernels.unit_cell import cell_of
+from ssx_processing.kernels.unit_cell import SearchLattice, cell_of
 from ssx_processing.models import Geometry, Lattice, SpotList, UnitCell
-from ssx_processing.pipeline.detector_normals import NormalsCollector
+from ssx_processing.pipeline.detector_normals import STRONG_SNR, NormalsCollector, counting_snr
 from ssx_processing.pipeline.frame_processing import FrameProcessor
 from ssx_processing.pipeline.population import learn_population
 from ssx_processing.settings import CalibrationSettings
@@ -59,6 +59,8 @@ class GeometryRefinement:
     rmsd_after_px: float = math.nan
     n_lattices: int = 0
     n_spots: int = 0
+    min_snr: float = STRONG_SNR
+    """Spots with at least this signal-to-noise ratio counted for the detector."""
     unit_cell: UnitCell | None = None
     """Mean of the crystals."""
     notes: tuple[str, ...] = ()
@@ -94,6 +96,8 @@ class _State:
     """(g, 6) sum of the moves of groups."""
     strain: NDArray[np.float64]
     """(m,) mean strain."""
+    min_snr: float
+    """Of spots that count for the detector."""
     covariance: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     distance_note: str = ""
     n_lattices: int = 0
@@ -137,6 +141,7 @@ def refine_geometry(
         np.zeros(5),
         np.zeros((len(chosen), OF_GROUP)),
         np.zeros(len(processor.indexer.lattice.strains)),
+        counting_snr(hits),
     )
     state.shift[:3] = np.array(processor.geometry.panels[0].origin_mm) - given.panels[0].origin_mm
     _iterate(processor, fitted, state, settings, level, list(chosen.values()))
@@ -200,8 +205,8 @@ def _level(settings: CalibrationSettings, n_lattices: int) -> tuple[str, tuple[s
         )
     if wanted != "centre" and n_lattices < settings.min_lattices_detector:
         return "centre", (
-            f"only the beam centre was refined: {n_lattices} lattices on the calibration frames, distance and "
-            f"tilts need {settings.min_lattices_detector}",
+            f"only the beam centre was refined: {n_lattices} lattices on the calibration frames, "
+            f"distance and tilts need {settings.min_lattices_detector}",
         )
     return wanted, ()
 
@@ -237,7 +242,9 @@ def _seen_groups(
         for lattice in lattices:
             seen += np.bincount(spots.panel[lattice.spot_index], minlength=len(seen))
     enough = {
-        name: panels for name, panels in groups.items() if seen[list(panels)].sum() >= settings.min_spots_group
+        name: panels
+        for name, panels in groups.items()
+        if seen[list(panels)].sum() >= settings.min_spots_group
     }
     if len(enough) < 2:
         return {}, (f"no group of panels moved on its own: {len(enough)} of {len(groups)} have spots enough",)
@@ -254,7 +261,7 @@ def _round(
     groups: Sequence[Sequence[int]],
 ) -> tuple[float, float]:
     """One step of all shared parameters; largest move in pixels, and largest in standard deviations."""
-    collector = NormalsCollector(processor.geometry, processor.refiner, groups)
+    collector = NormalsCollector(processor.geometry, processor.refiner, groups, state.min_snr)
     for spots, lattices in zip(fitted.hits, fitted.lattices, strict=True):
         collector.add(lattices, spots)
     normal, n_strains = collector.total, len(state.strain)
@@ -328,15 +335,17 @@ def _cell_trust(
     scale[5 : 5 + len(strains)] = np.trace(strains, axis1=1, axis2=2) / 3.0
     sd = math.sqrt(covariance[2, 2]) / distance
     # A grows where the cell shrinks; a detector nearer to the source (z) is a shorter distance
-    correlation = float(covariance[2] @ scale) / math.sqrt(covariance[2, 2] * float(scale @ covariance @ scale))
+    correlation = float(covariance[2] @ scale) / math.sqrt(
+        covariance[2, 2] * float(scale @ covariance @ scale)
+    )
     if sd <= settings.max_distance_sd:
         return settings.cell_trust, (
-            f"distance and cell scale are told apart by these data: the distance is known to {sd:.3%} without "
-            f"any knowledge of the cell (correlation {correlation:+.3f})"
+            "distance and cell scale are told apart by these data: without any knowledge of the cell the "
+            f"distance is known to {sd:.3%} (correlation {correlation:+.3f})"
         )
     return CELL_HELD, (
-        f"distance and cell scale cannot be told apart on these data (correlation {correlation:+.3f}, distance known "
-        f"to {sd:.2%} only): the distance is the one with which the given cell fits"
+        f"distance and cell scale cannot be told apart on these data (correlation {correlation:+.3f}, "
+        f"distance known to {sd:.2%} only): the distance is the one with which the given cell fits"
     )
 
 
@@ -380,14 +389,16 @@ def _described(
 ) -> GeometryRefinement:
     """The refinement in the units that people use."""
     lattice = processor.indexer.lattice
-    names, units, rows = _readable(given, len(state.strain))
+    names, units, rows = _readable(given, lattice)
     if level == "centre":
         names, units, rows = names[:2], units[:2], rows[:2]
     n = 5 + len(state.strain)
     vector = np.concatenate([state.shift, state.strain])
     covariance = rows @ state.covariance[:n, :n] @ rows.T
     sds = np.sqrt(np.maximum(np.diag(covariance), 1e-30))
-    strained = (np.eye(3) + np.tensordot(state.strain, lattice.strains, 1)) @ lattice.b @ lattice.to_conventional
+    strained = (
+        (np.eye(3) + np.tensordot(state.strain, lattice.strains, 1)) @ lattice.b @ lattice.to_conventional
+    )
     return GeometryRefinement(
         level=level,
         names=names,
@@ -401,13 +412,14 @@ def _described(
         rmsd_after_px=fitted.rmsd_px,
         n_lattices=state.n_lattices,
         n_spots=state.n_spots,
+        min_snr=state.min_snr,
         unit_cell=cell_of(strained),
         notes=notes,
     )
 
 
 def _readable(
-    geometry: Geometry, n_strains: int
+    geometry: Geometry, lattice: SearchLattice
 ) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.float64]]:
     """Names, units and the matrix that makes them from shared parameters.
 
@@ -416,12 +428,30 @@ def _readable(
     panel, beam = geometry.panels[0], np.array(geometry.beam_direction)
     normal = np.cross(panel.fast_axis, panel.slow_axis)
     distance = abs(float(np.array(panel.origin_mm) @ normal) / float(beam @ normal))
+    n_strains = len(lattice.strains)
     rows = np.zeros((5 + n_strains, 5 + n_strains))
     rows[0, :2] = -np.array(panel.fast_axis)[:2] / panel.pixel_size_mm[0]
     rows[1, :2] = -np.array(panel.slow_axis)[:2] / panel.pixel_size_mm[1]
     rows[2, :3] = 100.0 * beam / distance
     rows[3, 3] = rows[4, 4] = math.degrees(1.0)
-    rows[np.arange(5, 5 + n_strains), np.arange(5, 5 + n_strains)] = 100.0
-    names = ("beam centre fast", "beam centre slow", "distance", "tilt about x", "tilt about y")
-    strains = tuple(f"cell strain {i + 1}" for i in range(n_strains))
-    return (*names, *strains), ("px", "px", "%", "°", "°", *["%"] * n_strains), rows
+    names, units, rows[5:, 5:] = _cell_changes(lattice)
+    detector = ("beam centre fast", "beam centre slow", "distance", "tilt about x", "tilt about y")
+    return (*detector, *names), ("px", "px", "%", "°", "°", *units), rows
+
+
+def _cell_changes(lattice: SearchLattice) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.float64]]:
+    """Names and units of as many cell parameters as there are strains, and how they change with them."""
+    step, cell = 1e-5, np.array(lattice.cell)
+    slopes = np.array(
+        [
+            (np.array(cell_of((np.eye(3) + step * e) @ lattice.b @ lattice.to_conventional)) - cell) / step
+            for e in lattice.strains
+        ]
+    ).T
+    slopes[:3] *= 100.0 / cell[:3, None]
+    chosen: list[int] = []
+    for i in range(6):
+        if np.linalg.matrix_rank(slopes[[*chosen, i]], tol=1e-2) > len(chosen):
+            chosen.append(i)
+    names = tuple(f"cell {('a', 'b', 'c', 'alpha', 'beta', 'gamma')[i]}" for i in chosen)
+    return names, tuple("%" if i < 3 else "°" for i in chosen), slopes[chosen]

@@ -148,6 +148,7 @@ def _processor(calibration_folder: Path, settings_json: str, thread: int) -> Fra
         calibration.rocking,
         calibration.peak_radius_px,
         underload=calibration.underload,
+        population=calibration.population,
     )
 
 

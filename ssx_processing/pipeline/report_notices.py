@@ -101,13 +101,6 @@ def _geometry(data: ReportData) -> Iterator[Notice]:
                 f"The beam centre was corrected by {shift:.1f} pixels",
                 ("The position in the image files is wrong; have it corrected at the beamline.",),
             )
-        few = calibration.n_lattices < settings.calibration.min_lattices
-        if settings.calibration.refine_beam_centre and few:
-            yield Notice(
-                False,
-                f"The beam centre was not checked: {calibration.n_lattices} lattices on the "
-                f"{calibration.n_frames} calibration frames, {settings.calibration.min_lattices} are needed",
-            )
     if len(data.lattices) >= MIN_HITS_TO_JUDGE:
         expected = np.array(settings.sample.unit_cell[:3])
         found = data.lattices[CELL_COLUMNS[:3]].median().to_numpy()
