@@ -16,7 +16,8 @@ from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.hot_pixels import hot_pixels
 from ssx_processing.models import Geometry, Panel, SpotList
 from ssx_processing.pipeline.frame_processing import FrameProcessor
-from ssx_processing.pipeline.geometry_refinement import GeometryRefinement, refine_geometry
+from ssx_processing.pipeline.geometry_record import GeometryRefinement
+from ssx_processing.pipeline.geometry_refinement import refine_geometry
 from ssx_processing.pipeline.plan import Plan
 from ssx_processing.pipeline.population import Population, Rocking
 from ssx_processing.settings import ProcessingSettings, content_key

@@ -19,6 +19,7 @@ from ssx_processing.kernels.detector_refinement import (
 from ssx_processing.kernels.still_model import surface_positions
 from ssx_processing.models import Geometry, Lattice, SpotList
 from ssx_processing.pipeline.lattice_refinement import LatticeRefiner, spot_qualities
+from ssx_processing.settings import CalibrationSettings
 
 STRONG_SNR = 12.0
 """Signal-to-noise ratio from which on spots count for the detector.
@@ -27,6 +28,8 @@ At wide angles the centroids of weak spots are drawn towards the beam: the long 
 slanting profile in the sensor drowns in the background. In simulations (0.45 mm of silicon, 85 mm
 away) that amounts to 0.05 % of the distance, with strong spots alone to less than 0.015 %.
 """
+RIGID = 1e6
+"""By how much the common move of all groups is restrained more than that of each."""
 STRONG_SHARE = 75.0
 """Percentile of all signal-to-noise ratios that serves where it is lower: some spots must count."""
 
@@ -117,3 +120,55 @@ def counting_snr(hits: Sequence[SpotList]) -> float:
 def summed(normals: Sequence[DetectorNormal]) -> DetectorNormal:
     """Sum of at least one, of the same parameters about the same geometry."""
     return reduce(add, normals)
+
+
+def solve_shared(
+    normal: DetectorNormal,
+    parts: DetectorParts,
+    strain: NDArray[np.float64],
+    of_groups: NDArray[np.float64],
+    trust: float,
+    settings: CalibrationSettings,
+    held: Sequence[int] = (),
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Step of the shared parameters and its covariance; what is held has zeros in both.
+
+    Parameters
+    ----------
+    strain, of_groups
+        Where mean strain and groups are now: they are restrained to zero.
+    trust
+        Standard deviation of the mean strain, from the given cell.
+    """
+    n, n_strains = len(normal.rhs), len(strain)
+    matrix, rhs = normal.matrix.copy(), normal.rhs.copy()
+    strains = np.arange(5, 5 + n_strains)
+    matrix[strains, strains] += 1.0 / trust**2
+    rhs[strains] -= strain / trust**2
+    groups = np.arange(5 + n_strains, n)
+    if len(groups):
+        restraint = _group_restraint(parts, settings)
+        matrix[np.ix_(groups, groups)] += restraint
+        rhs[groups] -= restraint @ of_groups.ravel()
+    free = np.setdiff1d(np.arange(n), held)
+    step, covariance = np.zeros(n), np.zeros((n, n))
+    inverse = np.linalg.inv(matrix[np.ix_(free, free)])
+    step[free] = inverse @ rhs[free]
+    covariance[np.ix_(free, free)] = inverse
+    return step, covariance
+
+
+def _group_restraint(parts: DetectorParts, settings: CalibrationSettings) -> NDArray[np.float64]:
+    """(6 g, 6 g) inverse covariance that holds groups near their given places.
+
+    What all groups do alike is the move of the whole detector, and its turn about the beam is that
+    of the crystals: both are taken out of the groups' moves by a far stronger restraint.
+    """
+    sd = np.tile([settings.group_shift_mm] * 3 + [1e-3 * settings.group_turn_mrad] * 3, parts.n_groups)
+    rigid = np.zeros((parts.n_groups, 6, 6))
+    rigid[:] = np.eye(6)
+    for g, centre in enumerate(parts.centres - parts.pivot):
+        for axis in range(3):
+            rigid[g, :3, 3 + axis] = np.cross(np.eye(3)[axis], centre)
+    alike, _ = np.linalg.qr(rigid.reshape(-1, 6) / sd[:, None])
+    return (np.eye(len(sd)) + RIGID * alike @ alike.T) / np.outer(sd, sd)

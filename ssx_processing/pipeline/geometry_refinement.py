@@ -17,10 +17,11 @@ from ssx_processing.kernels.detector_refinement import (
     DetectorParts,
     moved_detector,
 )
-from ssx_processing.kernels.unit_cell import SearchLattice, cell_of
-from ssx_processing.models import Geometry, Lattice, SpotList, UnitCell
-from ssx_processing.pipeline.detector_normals import STRONG_SNR, NormalsCollector, counting_snr
+from ssx_processing.kernels.unit_cell import cell_of
+from ssx_processing.models import Geometry, Lattice, SpotList
+from ssx_processing.pipeline.detector_normals import NormalsCollector, counting_snr, solve_shared
 from ssx_processing.pipeline.frame_processing import FrameProcessor
+from ssx_processing.pipeline.geometry_record import GeometryRefinement, shared_in_words
 from ssx_processing.pipeline.population import learn_population
 from ssx_processing.settings import CalibrationSettings
 
@@ -33,38 +34,6 @@ SMALL = 0.1
 CELL_FREE = 0.1
 """Trust in the given cell with which it is found out what the data alone know."""
 CELL_HELD = 1e-6
-
-
-@dataclass(frozen=True)
-class GeometryRefinement:
-    """What the refinement of the geometry did."""
-
-    level: str = "none"
-    """none, centre, detector or panels: what was refined."""
-    names: tuple[str, ...] = ()
-    """Parameters, e.g. ``beam centre fast``."""
-    units: tuple[str, ...] = ()
-    shifts: tuple[float, ...] = ()
-    """Refined minus given."""
-    sds: tuple[float, ...] = ()
-    """Their standard deviations."""
-    correlation: tuple[tuple[float, ...], ...] = ()
-    """Between ``names``."""
-    group_names: tuple[str, ...] = ()
-    """Groups of panels that moved on their own."""
-    group_shifts: tuple[tuple[float, ...], ...] = ()
-    """Of each: x, y, z in mm, turns about them in mrad, beside the move of the whole detector."""
-    rmsd_before_px: float = math.nan
-    """Median over the lattices, with the given geometry."""
-    rmsd_after_px: float = math.nan
-    n_lattices: int = 0
-    n_spots: int = 0
-    min_snr: float = STRONG_SNR
-    """Spots with at least this signal-to-noise ratio counted for the detector."""
-    unit_cell: UnitCell | None = None
-    """Mean of the crystals."""
-    notes: tuple[str, ...] = ()
-    """What a person must know, in sentences."""
 
 
 @dataclass
@@ -266,11 +235,12 @@ def _round(
         collector.add(lattices, spots)
     normal, n_strains = collector.total, len(state.strain)
     held = [] if level != "centre" else [2, 3, 4, *range(5, 5 + n_strains)]
-    distance = float(np.linalg.norm(collector.parts.pivot))
     trust = CELL_HELD
     if level != "centre":
-        trust, state.distance_note = _cell_trust(normal, state, settings, processor, distance)
-    step, covariance = solve_shared(normal, state.strain, state.of_groups, trust, settings, held)
+        trust, state.distance_note = _cell_trust(normal, collector.parts, state, settings, processor)
+    step, covariance = solve_shared(
+        normal, collector.parts, state.strain, state.of_groups, trust, settings, held
+    )
     before = state.geometry
     state.geometry = moved_detector(
         state.geometry, collector.parts, step[:5], step[5 + n_strains :].reshape(-1, OF_GROUP)
@@ -284,53 +254,21 @@ def _round(
     return _corner_move_px(before, state.geometry), float(in_sd.max())
 
 
-def solve_shared(
-    normal: DetectorNormal,
-    strain: NDArray[np.float64],
-    of_groups: NDArray[np.float64],
-    trust: float,
-    settings: CalibrationSettings,
-    held: Sequence[int] = (),
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Step of the shared parameters and its covariance; what is held has zeros in both.
-
-    Parameters
-    ----------
-    strain, of_groups
-        Where mean strain and groups are now: they are restrained to zero.
-    trust
-        Standard deviation of the mean strain, from the given cell.
-    """
-    n, n_strains = len(normal.rhs), len(strain)
-    matrix, rhs = normal.matrix.copy(), normal.rhs.copy()
-    strains = np.arange(5, 5 + n_strains)
-    matrix[strains, strains] += 1.0 / trust**2
-    rhs[strains] -= strain / trust**2
-    sd = np.tile([settings.group_shift_mm] * 3 + [1e-3 * settings.group_turn_mrad] * 3, len(of_groups))
-    groups = np.arange(5 + n_strains, n)
-    matrix[groups, groups] += 1.0 / sd**2
-    rhs[groups] -= of_groups.ravel() / sd**2
-    free = np.setdiff1d(np.arange(n), held)
-    step, covariance = np.zeros(n), np.zeros((n, n))
-    inverse = np.linalg.inv(matrix[np.ix_(free, free)])
-    step[free] = inverse @ rhs[free]
-    covariance[np.ix_(free, free)] = inverse
-    return step, covariance
-
-
 def _cell_trust(
     normal: DetectorNormal,
+    parts: DetectorParts,
     state: _State,
     settings: CalibrationSettings,
     processor: FrameProcessor,
-    distance: float,
 ) -> tuple[float, str]:
     """Trust in the given cell, and the words about distance and cell.
 
     With the cell quite free the standard deviation of the distance says whether the data know it.
     """
-    strains = processor.indexer.lattice.strains
-    _, covariance = solve_shared(normal, state.strain, state.of_groups, CELL_FREE, settings)
+    strains, n = processor.indexer.lattice.strains, len(normal.rhs)
+    groups = list(range(5 + len(strains), n))  # held: they blur the distance of all, not that of each
+    _, covariance = solve_shared(normal, parts, state.strain, state.of_groups, CELL_FREE, settings, groups)
+    distance = float(np.linalg.norm(parts.pivot))
     scale = np.zeros(len(covariance))  # of the cell: the mean of its strain along three axes
     scale[5 : 5 + len(strains)] = np.trace(strains, axis1=1, axis2=2) / 3.0
     sd = math.sqrt(covariance[2, 2]) / distance
@@ -389,7 +327,7 @@ def _described(
 ) -> GeometryRefinement:
     """The refinement in the units that people use."""
     lattice = processor.indexer.lattice
-    names, units, rows = _readable(given, lattice)
+    names, units, rows = shared_in_words(given, lattice)
     if level == "centre":
         names, units, rows = names[:2], units[:2], rows[:2]
     n = 5 + len(state.strain)
@@ -416,42 +354,3 @@ def _described(
         unit_cell=cell_of(strained),
         notes=notes,
     )
-
-
-def _readable(
-    geometry: Geometry, lattice: SearchLattice
-) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.float64]]:
-    """Names, units and the matrix that makes them from shared parameters.
-
-    The beam centre moves along fast and slow against the detector; a distance grows along the beam.
-    """
-    panel, beam = geometry.panels[0], np.array(geometry.beam_direction)
-    normal = np.cross(panel.fast_axis, panel.slow_axis)
-    distance = abs(float(np.array(panel.origin_mm) @ normal) / float(beam @ normal))
-    n_strains = len(lattice.strains)
-    rows = np.zeros((5 + n_strains, 5 + n_strains))
-    rows[0, :2] = -np.array(panel.fast_axis)[:2] / panel.pixel_size_mm[0]
-    rows[1, :2] = -np.array(panel.slow_axis)[:2] / panel.pixel_size_mm[1]
-    rows[2, :3] = 100.0 * beam / distance
-    rows[3, 3] = rows[4, 4] = math.degrees(1.0)
-    names, units, rows[5:, 5:] = _cell_changes(lattice)
-    detector = ("beam centre fast", "beam centre slow", "distance", "tilt about x", "tilt about y")
-    return (*detector, *names), ("px", "px", "%", "°", "°", *units), rows
-
-
-def _cell_changes(lattice: SearchLattice) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.float64]]:
-    """Names and units of as many cell parameters as there are strains, and how they change with them."""
-    step, cell = 1e-5, np.array(lattice.cell)
-    slopes = np.array(
-        [
-            (np.array(cell_of((np.eye(3) + step * e) @ lattice.b @ lattice.to_conventional)) - cell) / step
-            for e in lattice.strains
-        ]
-    ).T
-    slopes[:3] *= 100.0 / cell[:3, None]
-    chosen: list[int] = []
-    for i in range(6):
-        if np.linalg.matrix_rank(slopes[[*chosen, i]], tol=1e-2) > len(chosen):
-            chosen.append(i)
-    names = tuple(f"cell {('a', 'b', 'c', 'alpha', 'beta', 'gamma')[i]}" for i in chosen)
-    return names, tuple("%" if i < 3 else "°" for i in chosen), slopes[chosen]
