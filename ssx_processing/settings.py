@@ -164,6 +164,8 @@ class CalibrationSettings(Settings):
     """Indexed spots needed on a group of panels before it moves on its own."""
     bandwidth: Annotated[float, Field(ge=0, lt=0.1)] | None = None
     """Standard deviation of the wavelength over the wavelength; by default the geometry file's, or 0."""
+    divergence_mrad: Annotated[float, Field(ge=0)] = 0.2
+    """Standard deviation of the beam's direction: where rays leave to depends on it a little."""
     cell_trust: PositiveFloat = 0.005
     """Relative standard deviation of the given cell as mean of the crystals."""
     max_distance_sd: PositiveFloat = 0.0005

@@ -155,7 +155,7 @@ def add_still(
     precision: NDArray[np.float64],
     widths: NDArray[np.float64],
     s0: NDArray[np.float64],
-    rocking: tuple[float, float, float],
+    rocking: tuple[float, float, float, float],
     axes: NDArray[np.float64],
     inverses: NDArray[np.float64],
     pivot: NDArray[np.float64],

@@ -17,11 +17,12 @@ COLUMNS = ("h", "k", "l", "x_px", "y_px", "panel", "excitation_error", "excitati
 
 
 @njit(cache=True, nogil=True, inline="always")
-def rocking_sigma(q_length: float, rocking: tuple[float, float, float]) -> float:
+def rocking_sigma(q_length: float, rocking: tuple[float, float, float, float]) -> float:
     """Standard deviation of excitation errors at |q|, 1/Å.
 
     Its parts are constant (size of the reciprocal lattice node), proportional to |q| (mosaic spread
-    and divergence, radians) and to |q|² (bandwidth times half the wavelength, Å).
+    and divergence together, radians) and to |q|² (bandwidth times half the wavelength, Å). A fourth
+    number, the divergence alone, matters for the ray only.
     """
     qq = q_length * q_length
     return math.sqrt(rocking[0] ** 2 + (rocking[1] ** 2 + rocking[2] ** 2 * qq) * qq)
@@ -29,19 +30,20 @@ def rocking_sigma(q_length: float, rocking: tuple[float, float, float]) -> float
 
 @njit(cache=True, nogil=True, inline="always")
 def ray_shift(
-    px: float, py: float, pz: float, s0: NDArray[np.float64], rocking: tuple[float, float, float]
+    px: float, py: float, pz: float, s0: NDArray[np.float64], rocking: tuple[float, float, float, float]
 ) -> tuple[float, float, float, float]:
     """Excitation error e of the lattice point p, and the vector t: its ray leaves along s0 + p - e t.
 
     A point off the sphere diffracts because its node is broad (the ray leaves along s0 + p), because
-    a mosaic block is turned (p turned about the normal of the plane of s0 and p), or because the
-    wavelength differs (s0 longer or shorter). Each is expected to make up its share of the variance,
-    so t is the mean of three vectors that bring the point onto the sphere:
+    a mosaic block is turned (p turned about the normal of the plane of s0 and p), because the ray of
+    the beam is turned, or because its wavelength differs. Each is expected to make up its share of
+    the variance, so t is the mean of four vectors that bring the point onto the sphere:
 
     * node: n, the direction of s0 + p;
-    * turn: m / (m.n), m at right angles to p in the plane of p and s0 (as the stills of DIALS,
-      Waterman et al. 2016);
-    * wavelength: -u / (1 - n.u), u the beam's direction.
+    * block: m / (m.n), m at right angles to p in the plane of p and s0 (as DIALS does for stills,
+      where it is the only one);
+    * beam: r / (r.n), r at right angles to s0 in that plane; moves the spot the other way;
+    * wavelength: -u / (1 - n.u), u the direction of s0.
     """
     x, y, z = s0[0] + px, s0[1] + py, s0[2] + pz
     length = math.sqrt(x * x + y * y + z * z)
@@ -51,16 +53,19 @@ def ray_shift(
     ux, uy, uz = s0[0] / k, s0[1] / k, s0[2] / k
     qq = max(px * px + py * py + pz * pz, 1e-12)
     node, turn, band = rocking[0] ** 2, rocking[1] ** 2 * qq, rocking[2] ** 2 * qq * qq
+    beam = min(rocking[3] ** 2 * qq, turn)
     total = max(node + turn + band, 1e-30)
-    up = (ux * px + uy * py + uz * pz) / qq
-    mx, my, mz = ux - up * px, uy - up * py, uz - up * pz
-    node, turn = node / total, turn / (total * max(mx * nx + my * ny + mz * nz, 1e-6))
-    band = band / (total * max(1.0 - nx * ux - ny * uy - nz * uz, 1e-9))
+    up = ux * px + uy * py + uz * pz
+    mx, my, mz = ux - up / qq * px, uy - up / qq * py, uz - up / qq * pz
+    rx, ry, rz = px - up * ux, py - up * uy, pz - up * uz
+    node, band = node / total, band / (total * max(1.0 - nx * ux - ny * uy - nz * uz, 1e-9))
+    turn = (turn - beam) / (total * max(mx * nx + my * ny + mz * nz, 1e-6))
+    beam = beam / (total * max(rx * nx + ry * ny + rz * nz, 1e-9))
     return (
         error,
-        node * nx + turn * mx - band * ux,
-        node * ny + turn * my - band * uy,
-        node * nz + turn * mz - band * uz,
+        node * nx + turn * mx + beam * rx - band * ux,
+        node * ny + turn * my + beam * ry - band * uy,
+        node * nz + turn * mz + beam * rz - band * uz,
     )
 
 
@@ -72,7 +77,7 @@ def excitation_and_position(
     rectangles: NDArray[np.int64],
     axes: NDArray[np.float64],
     sensor: tuple[float, float],
-    rocking: tuple[float, float, float],
+    rocking: tuple[float, float, float, float],
     out: NDArray[np.float64],
 ) -> None:
     """Write x_px, y_px, panel and excitation error of given reflections into the (n, 4) ``out``."""
@@ -95,7 +100,7 @@ def predict_reflections(
     a_matrix: NDArray[np.float64],
     s0: NDArray[np.float64],
     q_max: float,
-    rocking: tuple[float, float, float],
+    rocking: tuple[float, float, float, float],
     max_sigma: float,
     centring: NDArray[np.int64],
     polarisation_fraction: float,
@@ -186,7 +191,7 @@ def _predict_one(
     a: NDArray[np.float64],
     s0: NDArray[np.float64],
     q_max: float,
-    rocking: tuple[float, float, float],
+    rocking: tuple[float, float, float, float],
     max_sigma: float,
     centring: NDArray[np.int64],
     polarisation_fraction: float,

@@ -68,7 +68,7 @@ def model_spot(
     generators: NDArray[np.float64],
     displacement: NDArray[np.float64],
     s0: NDArray[np.float64],
-    rocking: tuple[float, float, float],
+    rocking: tuple[float, float, float, float],
     inverse_axes: NDArray[np.float64],
     value: NDArray[np.float64],
     jacobian: NDArray[np.float64],

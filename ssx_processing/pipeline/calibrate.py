@@ -126,11 +126,14 @@ def _learn(
 def _expected_rocking(
     geometry: Geometry, given: GeometryFile | None, settings: ProcessingSettings
 ) -> Rocking:
-    """Start of the rocking width: the bandwidth is not fitted but known, by setting or geometry file."""
+    """Start of the rocking width: bandwidth and divergence are not fitted but known."""
     bandwidth = settings.calibration.bandwidth
     if bandwidth is None and given is not None:
         bandwidth = given.bandwidth
-    return Rocking(per_q_squared=0.5 * (bandwidth or 0.0) * geometry.wavelength)
+    return Rocking(
+        per_q_squared=0.5 * (bandwidth or 0.0) * geometry.wavelength,
+        divergence=1e-3 * settings.calibration.divergence_mrad,
+    )
 
 
 def panel_groups(geometry: Geometry, given: GeometryFile | None) -> dict[str, tuple[int, ...]]:

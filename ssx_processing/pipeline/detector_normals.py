@@ -92,7 +92,7 @@ class NormalsCollector:
             r.precision,
             fit.widths,
             r.s0,
-            r.rocking.parts,
+            r.rocking.parts(),
             self.axes,
             r.inverses,
             self.parts.pivot,

@@ -185,7 +185,7 @@ class FrameProcessor:
         """
         s = self.settings.integration
         typical = float(np.median(q_length[lattice.spot_index]))
-        expected = float(rocking_sigma(typical, self.rocking.parts))
+        expected = float(rocking_sigma(typical, self.rocking.parts()))
         n = lattice.n_indexed
         scale = np.sqrt(
             (n * (lattice.excitation_width / expected) ** 2 + WIDTH_PRIOR_SPOTS) / (n + WIDTH_PRIOR_SPOTS)
@@ -194,7 +194,7 @@ class FrameProcessor:
             np.ascontiguousarray(lattice.a_matrix),
             self.s0,
             self.q_max,
-            tuple(part * scale for part in self.rocking.parts),
+            self.rocking.parts(float(scale)),
             s.max_excitation_sigma,
             self.centring,
             self.geometry.polarisation_fraction,

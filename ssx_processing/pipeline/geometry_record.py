@@ -43,25 +43,35 @@ class GeometryRefinement:
     """What a person must know, in sentences."""
 
 
-def shared_in_words(
-    geometry: Geometry, lattice: SearchLattice
+def detector_in_words(
+    geometry: Geometry,
 ) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.float64]]:
-    """Names, units and the matrix that makes them from the shared parameters.
+    """Names, units and the (5, 5) matrix that makes them from the shifts and turns of the detector.
 
     The beam centre moves along fast and slow against the detector; a distance grows along the beam.
     """
     panel, beam = geometry.panels[0], np.array(geometry.beam_direction)
     normal = np.cross(panel.fast_axis, panel.slow_axis)
     distance = abs(float(np.array(panel.origin_mm) @ normal) / float(beam @ normal))
-    n_strains = len(lattice.strains)
-    rows = np.zeros((5 + n_strains, 5 + n_strains))
+    rows = np.zeros((5, 5))
     rows[0, :2] = -np.array(panel.fast_axis)[:2] / panel.pixel_size_mm[0]
     rows[1, :2] = -np.array(panel.slow_axis)[:2] / panel.pixel_size_mm[1]
     rows[2, :3] = 100.0 * beam / distance
     rows[3, 3] = rows[4, 4] = math.degrees(1.0)
-    names, units, rows[5:, 5:] = _cell_changes(lattice)
-    detector = ("beam centre fast", "beam centre slow", "distance", "tilt about x", "tilt about y")
-    return (*detector, *names), ("px", "px", "%", "°", "°", *units), rows
+    names = ("beam centre fast", "beam centre slow", "distance", "tilt about x", "tilt about y")
+    return names, ("px", "px", "%", "°", "°"), rows
+
+
+def shared_in_words(
+    geometry: Geometry, lattice: SearchLattice
+) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.float64]]:
+    """Names, units and the matrix that makes them from all shared parameters, the mean cell last."""
+    names, units, detector = detector_in_words(geometry)
+    more_names, more_units, cell = _cell_changes(lattice)
+    n = len(detector) + len(cell)
+    rows = np.zeros((n, n))
+    rows[:5, :5], rows[5:, 5:] = detector, cell
+    return (*names, *more_names), (*units, *more_units), rows
 
 
 def _cell_changes(lattice: SearchLattice) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.float64]]:

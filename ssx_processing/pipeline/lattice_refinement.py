@@ -71,7 +71,7 @@ class LatticeRefiner:
             quality[mine],
             self.s0,
             self.inverses,
-            self.rocking.parts,
+            self.rocking.parts(),
             self.expected,
             lattice.b,
             lattice.strains,

@@ -1,7 +1,7 @@
 """What the crystals of a data set have in common: spread of cells and places, rocking width."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,25 @@ class Rocking:
     """Part proportional to |q|, radians: mosaic spread and divergence."""
     per_q_squared: float = 0.0
     """Part proportional to |q|², Å: relative bandwidth times half the wavelength."""
+    divergence: float = 2e-4
+    """Standard deviation of the beam's direction, radians: contained in ``per_q``."""
 
     @property
-    def parts(self) -> tuple[float, float, float]:
-        """As the kernels want it, see `prediction.rocking_sigma`."""
-        return self.constant, self.per_q, self.per_q_squared
+    def in_words(self) -> str:
+        """The standard deviation as a formula, 1/Å."""
+        parts = [f"({self.constant:.2e})²", f"({self.per_q:.2e} |q|)²"]
+        if self.per_q_squared:
+            parts.append(f"({self.per_q_squared:.2e} |q|²)²")
+        return f"root of {' + '.join(parts)} 1/Å"
+
+    def parts(self, scale: float = 1.0) -> tuple[float, float, float, float]:
+        """As the kernels want it, see `prediction.rocking_sigma`, of a lattice ``scale`` times as wide."""
+        return (
+            scale * self.constant,
+            scale * self.per_q,
+            scale * self.per_q_squared,
+            scale * self.divergence,
+        )
 
 
 @dataclass(frozen=True)
@@ -106,8 +120,10 @@ def _q_and_error(lattices: Sequence[Lattice]) -> NDArray[np.float64]:
     return np.concatenate(parts)
 
 
-def fit_rocking(q_and_error: NDArray[np.float64], default: Rocking, *, bandwidth: bool = False) -> Rocking:
+def fit_rocking(q_and_error: NDArray[np.float64], default: Rocking) -> Rocking:
     """Rocking width from excitation errors of indexed spots; the default with too few.
+
+    Bandwidth and divergence are those of the default: the widths seldom tell them from the rest.
 
     Parameters
     ----------
@@ -127,7 +143,7 @@ def fit_rocking(q_and_error: NDArray[np.float64], default: Rocking, *, bandwidth
     if parts_squared.sum() <= 0.0:
         return default
     constant, per_q = np.sqrt(parts_squared)
-    return Rocking(float(constant), float(per_q), default.per_q_squared)
+    return replace(default, constant=float(constant), per_q=float(per_q))
 
 
 def robust_sigma(values: NDArray[np.float64]) -> float:

@@ -8,7 +8,7 @@ from ssx_processing.kernels.prediction import excitation_and_position, predict_r
 from ssx_processing.kernels.unit_cell import b_matrix
 from ssx_processing.models import Geometry, Panel
 
-ROCKING = (5e-4, 1e-3, 0.0)
+ROCKING = (5e-4, 1e-3, 0.0, 2e-4)
 GEOMETRY = Geometry(
     (Panel((-38.0, 41.0, -90.0), (1, 0, 0), (0, -1, 0), (0.075, 0.075), 0, 0, 1028, 1062),), (1062, 1028), 1.0
 )
