@@ -61,7 +61,7 @@ def position_gradient(
         out[1, j] = inverse_axes[2, j] - inverse_axes[0, j] * row
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def model_spot(
     hkl: NDArray[np.float64],
     a: NDArray[np.float64],

@@ -159,7 +159,7 @@ def _pair(
             hkl[i, 0] = np.nan
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
 def _accumulate(
     observed: NDArray[np.float64],
     panel: NDArray[np.int32],

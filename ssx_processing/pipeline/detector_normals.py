@@ -85,7 +85,7 @@ class NormalsCollector:
             quality[mine],
             weight,
             np.rint(fit.hkl @ to_conventional.T).astype(np.float64),
-            np.ascontiguousarray(lattice.a_matrix @ np.linalg.inv(to_conventional)),
+            np.ascontiguousarray(lattice.a_matrix @ r.from_conventional),
             generators,
             np.concatenate([fit.strain, fit.displacement_mm]),
             r.mean,

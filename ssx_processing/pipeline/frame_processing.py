@@ -153,7 +153,7 @@ class FrameProcessor:
 
     def refine_again(self, lattices: list[Lattice], spots: SpotList) -> list[Lattice]:
         """The same lattices under the present geometry and population, without a new search."""
-        to_primitive = np.linalg.inv(self.indexer.lattice.to_conventional)
+        to_primitive = self.refiner.from_conventional
         proposals = [
             IndexedLattice(lattice.a_matrix @ to_primitive, lattice.log10_e, lattice.n_indexed, len(spots))
             for lattice in lattices

@@ -31,6 +31,8 @@ class LatticeRefiner:
         self.lattice, self.settings, self.rocking, self.population = lattice, settings, rocking, population
         self.s0 = geo.incident_wave_vector(geometry)
         self.inverses = panel_inverses(geo.panel_axes(geometry))
+        self.to_crystal = real_space(lattice.b)
+        self.from_conventional = np.linalg.inv(lattice.to_conventional)
         n_strains = len(lattice.strains)
         self.mean, self.precision = population.means(n_strains), population.precision(n_strains)
         self.expected = np.array([population.position_error_px, 1.0])
@@ -59,7 +61,7 @@ class LatticeRefiner:
             return None
         lattice, n_free = self.lattice, 5 + len(self.lattice.strains)
         rotation = rotation_of(proposal.a_primitive, lattice.b)
-        strain_tensor = rotation.T @ proposal.a_primitive @ real_space(lattice.b) - np.eye(3)
+        strain_tensor = rotation.T @ proposal.a_primitive @ self.to_crystal - np.eye(3)
         strain = np.einsum("mij,ij->m", lattice.strains, strain_tensor)
         displacement, a, widths = np.zeros(2), np.empty((3, 3)), np.empty(2)
         residuals, covariance = np.empty((len(mine), 7)), np.empty((n_free, n_free))
@@ -94,7 +96,7 @@ class LatticeRefiner:
         too_few = len(mine) < least
         if too_few or rmsd > self.settings.indexing.max_rmsd_px or not self._cell_is_near(conventional):
             return None
-        hkl = np.rint(residuals[:, 4:] @ np.linalg.inv(lattice.to_conventional).T).astype(np.int16)
+        hkl = np.rint(residuals[:, 4:] @ self.from_conventional.T).astype(np.int16)
         fit = StillFit(rotation, strain, displacement, residuals[:, :4], hkl, widths, covariance)
         return Lattice(
             a_matrix=conventional,
