@@ -127,7 +127,7 @@ def solve_shared(
     parts: DetectorParts,
     strain: NDArray[np.float64],
     of_groups: NDArray[np.float64],
-    trust: float,
+    precision: NDArray[np.float64],
     settings: CalibrationSettings,
     held: Sequence[int] = (),
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -137,14 +137,14 @@ def solve_shared(
     ----------
     strain, of_groups
         Where mean strain and groups are now: they are restrained to zero.
-    trust
-        Standard deviation of the mean strain, from the given cell.
+    precision : (m, m) array
+        Inverse covariance of the mean strain about that of the given cell.
     """
     n, n_strains = len(normal.rhs), len(strain)
     matrix, rhs = normal.matrix.copy(), normal.rhs.copy()
-    strains = np.arange(5, 5 + n_strains)
-    matrix[strains, strains] += 1.0 / trust**2
-    rhs[strains] -= strain / trust**2
+    strains = slice(5, 5 + n_strains)
+    matrix[strains, strains] += precision
+    rhs[strains] -= precision @ strain
     groups = np.arange(5 + n_strains, n)
     if len(groups):
         restraint = _group_restraint(parts, settings)

@@ -22,18 +22,21 @@ from ssx_processing.models import Geometry, Lattice, SpotList
 from ssx_processing.pipeline.detector_normals import NormalsCollector, counting_snr, solve_shared
 from ssx_processing.pipeline.frame_processing import FrameProcessor
 from ssx_processing.pipeline.geometry_record import GeometryRefinement, shared_in_words
-from ssx_processing.pipeline.population import learn_population
+from ssx_processing.pipeline.population import Population, learn_population
 from ssx_processing.settings import CalibrationSettings
 
-MAX_ROUNDS = 8
+MAX_ROUNDS = 12
 """Rounds of refinement at most."""
 FAR_PX = 0.3
 """Frames are indexed again after a move by more than this, anywhere on the detector."""
+LONGEST_STEP_PX = 4.0
+"""A round moves no corner of a panel by more."""
 SMALL = 0.1
 """A round that moves all parameters by less than this part of their standard deviations is the last."""
 CELL_FREE = 0.1
-"""Trust in the given cell with which it is found out what the data alone know."""
+"""Standard deviation of the mean cell with which it is found out what the data alone know."""
 CELL_HELD = 1e-6
+"""That of its scale where the data do not know the distance."""
 
 
 @dataclass
@@ -47,6 +50,11 @@ class _Fitted:
     def every(self) -> list[Lattice]:
         """All lattices."""
         return [lattice for of_frame in self.lattices for lattice in of_frame]
+
+    @property
+    def n_used(self) -> int:
+        """Spots that took part in the refinement of a lattice."""
+        return sum(int((x.fit.residuals[:, 3] > 0).sum()) for x in self.every if x.fit is not None)
 
     @property
     def rmsd_px(self) -> float:
@@ -114,12 +122,14 @@ def refine_geometry(
     )
     state.shift[:3] = np.array(processor.geometry.panels[0].origin_mm) - given.panels[0].origin_mm
     _iterate(processor, fitted, state, settings, level, list(chosen.values()))
-    if _is_worse(start, fitted):
+    judged = _judged(processor, fitted)
+    if _is_worse(start, judged):
         processor.set_geometry(given)
         _learn(processor, start.every)
         refused = (
-            f"the refined geometry was refused: it fits {len(fitted.every)} lattices with "
-            f"{fitted.rmsd_px:.2f} px, the given one {len(start.every)} with {start.rmsd_px:.2f} px"
+            f"the refined geometry was refused: it fits {len(judged.every)} lattices, {judged.n_used} spots "
+            f"with {judged.rmsd_px:.2f} px, the given one {len(start.every)} lattices, {start.n_used} spots "
+            f"with {start.rmsd_px:.2f} px"
         )
         return _untouched(start, (*notes, refused))
     if state.distance_note:
@@ -143,7 +153,12 @@ def _iterate(
     groups: Sequence[Sequence[int]],
 ) -> None:
     """Refine the shared parameters and the lattices in turn until nothing moves."""
-    _learn(processor, fitted.every)
+
+    def strain() -> NDArray[np.float64] | None:
+        return None if level == "centre" else state.strain
+
+    _learn(processor, fitted.every, centred=True)
+    state.strain = processor.refiner.mean[: len(state.strain)].copy()
     fitted.lattices = [
         processor.refine_again(lattices, spots)
         for spots, lattices in zip(fitted.hits, fitted.lattices, strict=True)
@@ -151,7 +166,7 @@ def _iterate(
     for number in range(MAX_ROUNDS):
         move_px, move_sd = _round(processor, fitted, state, settings, level, groups)
         processor.set_geometry(state.geometry)
-        _learn(processor, fitted.every, state.strain)
+        _learn(processor, fitted.every, strain(), centred=True)
         search = move_px > FAR_PX or number == 0
         fitted.lattices = [
             processor.index(spots) if search else processor.refine_again(lattices, spots)
@@ -159,7 +174,7 @@ def _iterate(
         ]
         if move_sd < SMALL:
             break
-    _learn(processor, fitted.every, state.strain)
+    _learn(processor, fitted.every, strain(), centred=True)
 
 
 def _level(settings: CalibrationSettings, n_lattices: int) -> tuple[str, tuple[str, ...]]:
@@ -174,7 +189,7 @@ def _level(settings: CalibrationSettings, n_lattices: int) -> tuple[str, tuple[s
         )
     if wanted != "centre" and n_lattices < settings.min_lattices_detector:
         return "centre", (
-            f"only the beam centre was refined: {n_lattices} lattices on the calibration frames, "
+            f"only the beam centre can be refined: {n_lattices} lattices on the calibration frames, "
             f"distance and tilts need {settings.min_lattices_detector}",
         )
     return wanted, ()
@@ -235,55 +250,62 @@ def _round(
         collector.add(lattices, spots)
     normal, n_strains = collector.total, len(state.strain)
     held = [] if level != "centre" else [2, 3, 4, *range(5, 5 + n_strains)]
-    trust = CELL_HELD
+    precision = np.eye(n_strains) / settings.cell_trust**2
     if level != "centre":
-        trust, state.distance_note = _cell_trust(normal, collector.parts, state, settings, processor)
+        precision, state.distance_note = _trust_in_cell(normal, collector.parts, state, settings, processor)
     step, covariance = solve_shared(
-        normal, collector.parts, state.strain, state.of_groups, trust, settings, held
+        normal, collector.parts, state.strain, state.of_groups, precision, settings, held
     )
     before = state.geometry
-    state.geometry = moved_detector(
-        state.geometry, collector.parts, step[:5], step[5 + n_strains :].reshape(-1, OF_GROUP)
-    )
+    of_groups = step[5 + n_strains :].reshape(-1, OF_GROUP)
+    far_px = _corner_move_px(before, moved_detector(before, collector.parts, step[:5], of_groups))
+    if far_px > LONGEST_STEP_PX:  # a longer one would give spots to the wrong lattice points
+        step, of_groups = (x * (LONGEST_STEP_PX / far_px) for x in (step, of_groups))
+    state.geometry = moved_detector(before, collector.parts, step[:5], of_groups)
     state.shift += step[:5]
     state.strain = state.strain + step[5 : 5 + n_strains]
-    state.of_groups = state.of_groups + step[5 + n_strains :].reshape(-1, OF_GROUP)
+    state.of_groups = state.of_groups + of_groups
     state.covariance, state.n_lattices, state.n_spots = covariance, normal.n_lattices, normal.n_spots
     sd = np.sqrt(np.diag(covariance))
     in_sd = np.abs(step[sd > 0]) / sd[sd > 0]
     return _corner_move_px(before, state.geometry), float(in_sd.max())
 
 
-def _cell_trust(
+def _trust_in_cell(
     normal: DetectorNormal,
     parts: DetectorParts,
     state: _State,
     settings: CalibrationSettings,
     processor: FrameProcessor,
-) -> tuple[float, str]:
-    """Trust in the given cell, and the words about distance and cell.
+) -> tuple[NDArray[np.float64], str]:
+    """Inverse covariance of the mean strain, and the words about distance and cell.
 
-    With the cell quite free the standard deviation of the distance says whether the data know it.
+    With the cell quite free the standard deviation of the distance says whether the data know it. If
+    not, only the scale of the cell is held: its shape the data do know.
     """
     strains, n = processor.indexer.lattice.strains, len(normal.rhs)
+    free = np.eye(len(strains)) / CELL_FREE**2
     groups = list(range(5 + len(strains), n))  # held: they blur the distance of all, not that of each
-    _, covariance = solve_shared(normal, parts, state.strain, state.of_groups, CELL_FREE, settings, groups)
+    _, covariance = solve_shared(normal, parts, state.strain, state.of_groups, free, settings, groups)
     distance = float(np.linalg.norm(parts.pivot))
-    scale = np.zeros(len(covariance))  # of the cell: the mean of its strain along three axes
-    scale[5 : 5 + len(strains)] = np.trace(strains, axis1=1, axis2=2) / 3.0
+    trace = np.trace(strains, axis1=1, axis2=2)  # the scale of the cell is a third of its strain's trace
+    scale = np.zeros(len(covariance))
+    scale[5 : 5 + len(strains)] = trace / 3.0
     sd = math.sqrt(covariance[2, 2]) / distance
     # A grows where the cell shrinks; a detector nearer to the source (z) is a shorter distance
     correlation = float(covariance[2] @ scale) / math.sqrt(
         covariance[2, 2] * float(scale @ covariance @ scale)
     )
+    precision = np.eye(len(strains)) / settings.cell_trust**2
     if sd <= settings.max_distance_sd:
-        return settings.cell_trust, (
+        return precision, (
             "distance and cell scale are told apart by these data: without any knowledge of the cell the "
             f"distance is known to {sd:.3%} (correlation {correlation:+.3f})"
         )
-    return CELL_HELD, (
+    return precision + np.outer(trace, trace) / float(trace @ trace) / CELL_HELD**2, (
         f"distance and cell scale cannot be told apart on these data (correlation {correlation:+.3f}, "
-        f"distance known to {sd:.2%} only): the distance is the one with which the given cell fits"
+        f"distance known to {sd:.2%} only): the distance is the one with which the given "
+        "cell fits"
     )
 
 
@@ -304,15 +326,43 @@ def _corner_move_px(before: Geometry, after: Geometry) -> float:
 
 
 def _learn(
-    processor: FrameProcessor, lattices: Sequence[Lattice], strain: NDArray[np.float64] | None = None
+    processor: FrameProcessor,
+    lattices: Sequence[Lattice],
+    strain: NDArray[np.float64] | None = None,
+    *,
+    centred: bool = False,
 ) -> None:
     """Let the processor expect what these lattices are like, with a mean strain if one is known."""
-    processor.set_population(*learn_population(lattices, processor.population, processor.rocking, strain))
+    learnt = learn_population(lattices, processor.population, processor.rocking, strain, centred=centred)
+    processor.set_population(*learnt)
+
+
+def _judged(processor: FrameProcessor, fitted: _Fitted) -> _Fitted:
+    """The lattices refined as if nothing were known of the population, as they were at the start."""
+    learnt = processor.population
+    processor.set_population(Population())
+    lattices = [
+        processor.refine_again(lattices, spots)
+        for spots, lattices in zip(fitted.hits, fitted.lattices, strict=True)
+    ]
+    processor.set_population(learnt)
+    return _Fitted(fitted.hits, lattices)
 
 
 def _is_worse(start: _Fitted, fitted: _Fitted) -> bool:
-    """Fewer lattices, or a worse fit, than before the refinement."""
-    return len(fitted.every) < 0.97 * len(start.every) or fitted.rmsd_px > 1.03 * start.rmsd_px
+    """Fewer lattices or spots than before the refinement, or a clearly worse fit where there was one."""
+    ratios = [
+        used_rmsd_px(_first(after)) / used_rmsd_px(_first(before))
+        for before, after in zip(start.lattices, fitted.lattices, strict=True)
+        if before and after
+    ]
+    fewer = len(fitted.every) < 0.97 * len(start.every) or fitted.n_used < 0.97 * start.n_used
+    return fewer or float(np.median(ratios)) > 1.1
+
+
+def _first(lattices: list[Lattice]) -> Lattice:
+    """The lattice that explains most."""
+    return max(lattices, key=lambda lattice: lattice.n_indexed)
 
 
 def _described(

@@ -80,6 +80,8 @@ def learn_population(
     population: Population,
     rocking: Rocking,
     strain: NDArray[np.float64] | None = None,
+    *,
+    centred: bool = False,
 ) -> tuple[Population, Rocking]:
     """Population and rocking width of refined lattices; the given ones with too few.
 
@@ -88,7 +90,9 @@ def learn_population(
     Parameters
     ----------
     strain : (m,) array
-        Mean strain where it is known better; then displacements are taken to be zero in the mean.
+        Mean strain where it is known better than by the median.
+    centred
+        The beam centre is that of the crystals, or soon will be: their mean displacement is no spread.
     """
     fits = [lattice.fit for lattice in lattices if lattice.fit is not None]
     if len(fits) < MIN_LATTICES:
@@ -99,7 +103,7 @@ def learn_population(
     spread = np.array([robust_sigma(column) for column in (strains - median).T])
     sd = np.sqrt(np.maximum(spread**2 - np.median(errors, axis=0), MIN_STRAIN_SD**2))
     moves = np.array([fit.displacement_mm for fit in fits])
-    about = np.zeros(2) if strain is None else np.median(moves, axis=0)
+    about = np.median(moves, axis=0) if centred else np.zeros(2)
     displacement = max(robust_sigma((moves - about).ravel()), MIN_DISPLACEMENT_SD_MM)
     learnt = Population(
         strain_mean=tuple(map(float, median if strain is None else strain)),

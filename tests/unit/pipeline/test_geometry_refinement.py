@@ -109,7 +109,11 @@ def test_at_small_angles_the_distance_is_the_one_with_which_the_given_cell_fits(
     processor = processor_of(hits, wrong(hits.geometry, 0.0, 0.0, 0.005, 0.0, 0.0))
     done = refine_geometry(processor, near, CalibrationSettings(max_distance_sd=1e-4))
     assert any("cannot be told apart" in note and "correlation" in note for note in done.notes)
-    assert done.unit_cell == pytest.approx(hits.settings.sample.unit_cell, rel=1e-5)
+    assert done.unit_cell is not None
+    # the scale is held, the shape is not
+    given = hits.settings.sample.unit_cell
+    assert np.prod(done.unit_cell[:3]) == pytest.approx(np.prod(given[:3]), rel=2e-5)
+    assert done.unit_cell == pytest.approx(given, rel=2e-3)
     assert abs(difference(processor.geometry, hits.geometry)[1]) < 1e-3
 
 
