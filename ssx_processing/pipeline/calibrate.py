@@ -115,7 +115,7 @@ def _learn(
         population=processor.population,
         refinement=refinement,
         peak_radius_px=spot_radius(hits),
-        beam_shift_px=beam_shift_px(frames.geometry, processor.geometry),
+        beam_shift_px=refinement.beam_shift_px,
         n_frames=len(spot_lists),
         n_hits=len(hits),
         n_lattices=refinement.n_lattices,
@@ -181,14 +181,6 @@ def _without_hot(spots: SpotList, hot: NDArray[np.bool_]) -> SpotList:
     return SpotList(**{name: values[keep] for name, values in vars(spots).items()})
 
 
-def beam_shift_px(before: Geometry, after: Geometry) -> tuple[float, float]:
-    """By how much the beam centre moved on the first panel, fast and slow."""
-    moved = np.array(before.panels[0].origin_mm) - after.panels[0].origin_mm
-    panel = before.panels[0]
-    fast, slow = float(moved @ panel.fast_axis), float(moved @ panel.slow_axis)
-    return fast / panel.pixel_size_mm[0], slow / panel.pixel_size_mm[1]
-
-
 def spot_radius(hits: list[SpotList]) -> float:
     """Radius in pixels that holds the larger spots, with a margin for their weak edges; 3 without spots."""
     n_pixels = np.concatenate([s.n_pixels for s in hits]) if hits else np.empty(0)
@@ -203,6 +195,7 @@ def _write(calibration: Calibration) -> None:
         content = asdict(calibration)
         for name in ("bad_pixels", "folder", "reused"):
             del content[name]
+        # the writers of .expt and .geom files of `calibration.geometry` belong here
         write_json(temporary / SUMMARY, content)
 
 

@@ -42,6 +42,11 @@ class GeometryRefinement:
     notes: tuple[str, ...] = ()
     """What a person must know, in sentences."""
 
+    @property
+    def beam_shift_px(self) -> tuple[float, float]:
+        """By how much the beam centre moved on the detector, fast and slow."""
+        return (self.shifts[0], self.shifts[1]) if self.shifts else (0.0, 0.0)
+
 
 def detector_in_words(
     geometry: Geometry,

@@ -4,7 +4,6 @@ Distance and size of the cell change radii alike but for the curvature of the Ew
 the data cannot tell them apart, the mean cell is held at the given one, and that is said.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,16 +12,17 @@ from numpy.typing import NDArray
 
 from ssx_processing.kernels.detector_refinement import (
     OF_GROUP,
-    DetectorNormal,
     DetectorParts,
     moved_detector,
 )
 from ssx_processing.kernels.unit_cell import cell_of
 from ssx_processing.models import Geometry, Lattice, SpotList
+from ssx_processing.pipeline.cell_and_distance import trust_in_cell
 from ssx_processing.pipeline.detector_normals import NormalsCollector, counting_snr, solve_shared
+from ssx_processing.pipeline.fitted_hits import FittedHits, is_worse, judged
 from ssx_processing.pipeline.frame_processing import FrameProcessor
 from ssx_processing.pipeline.geometry_record import GeometryRefinement, shared_in_words
-from ssx_processing.pipeline.population import Population, learn_population
+from ssx_processing.pipeline.population import learn_population
 from ssx_processing.settings import CalibrationSettings
 
 MAX_ROUNDS = 12
@@ -33,33 +33,6 @@ LONGEST_STEP_PX = 4.0
 """A round moves no corner of a panel by more."""
 SMALL = 0.1
 """A round that moves all parameters by less than this part of their standard deviations is the last."""
-CELL_FREE = 0.1
-"""Standard deviation of the mean cell with which it is found out what the data alone know."""
-CELL_HELD = 1e-6
-"""That of its scale where the data do not know the distance."""
-
-
-@dataclass
-class _Fitted:
-    """Lattices of all hits under one geometry."""
-
-    hits: list[SpotList]
-    lattices: list[list[Lattice]]
-
-    @property
-    def every(self) -> list[Lattice]:
-        """All lattices."""
-        return [lattice for of_frame in self.lattices for lattice in of_frame]
-
-    @property
-    def n_used(self) -> int:
-        """Spots that took part in the refinement of a lattice."""
-        return sum(int((x.fit.residuals[:, 3] > 0).sum()) for x in self.every if x.fit is not None)
-
-    @property
-    def rmsd_px(self) -> float:
-        """Median over the lattices, of the spots that took part."""
-        return float(np.median([used_rmsd_px(x) for x in self.every])) if self.every else math.nan
 
 
 @dataclass
@@ -81,14 +54,6 @@ class _State:
     n_spots: int = 0
 
 
-def used_rmsd_px(lattice: Lattice) -> float:
-    """Root mean square distance of the spots that took part in a lattice's refinement."""
-    if lattice.fit is None:
-        return lattice.rmsd_px
-    used = lattice.fit.residuals[lattice.fit.residuals[:, 3] > 0, :2]
-    return float(np.sqrt(np.mean(np.sum(used**2, axis=1)))) if len(used) else math.nan
-
-
 def refine_geometry(
     processor: FrameProcessor,
     hits: list[SpotList],
@@ -103,7 +68,7 @@ def refine_geometry(
         Panels of each group that may move on its own, by name.
     """
     given = processor.geometry
-    start = _Fitted(hits, [processor.index(spots) for spots in hits])
+    start = FittedHits(hits, [processor.index(spots) for spots in hits])
     level, notes = _level(settings, len(start.every))
     if level == "none":
         _learn(processor, start.every)
@@ -122,13 +87,13 @@ def refine_geometry(
     )
     state.shift[:3] = np.array(processor.geometry.panels[0].origin_mm) - given.panels[0].origin_mm
     _iterate(processor, fitted, state, settings, level, list(chosen.values()))
-    judged = _judged(processor, fitted)
-    if _is_worse(start, judged):
+    free = judged(processor, fitted)
+    if is_worse(start, free):
         processor.set_geometry(given)
         _learn(processor, start.every)
         refused = (
-            f"the refined geometry was refused: it fits {len(judged.every)} lattices, {judged.n_used} spots "
-            f"with {judged.rmsd_px:.2f} px, the given one {len(start.every)} lattices, {start.n_used} spots "
+            f"the refined geometry was refused: it fits {len(free.every)} lattices, {free.n_used} spots "
+            f"with {free.rmsd_px:.2f} px, the given one {len(start.every)} lattices, {start.n_used} spots "
             f"with {start.rmsd_px:.2f} px"
         )
         return _untouched(start, (*notes, refused))
@@ -137,7 +102,7 @@ def refine_geometry(
     return _described(processor, state, level, given, tuple(chosen), start, fitted, notes)
 
 
-def _untouched(start: _Fitted, notes: tuple[str, ...]) -> GeometryRefinement:
+def _untouched(start: FittedHits, notes: tuple[str, ...]) -> GeometryRefinement:
     """The given geometry was kept."""
     return GeometryRefinement(
         rmsd_before_px=start.rmsd_px, rmsd_after_px=start.rmsd_px, n_lattices=len(start.every), notes=notes
@@ -146,7 +111,7 @@ def _untouched(start: _Fitted, notes: tuple[str, ...]) -> GeometryRefinement:
 
 def _iterate(
     processor: FrameProcessor,
-    fitted: _Fitted,
+    fitted: FittedHits,
     state: _State,
     settings: CalibrationSettings,
     level: str,
@@ -195,7 +160,7 @@ def _level(settings: CalibrationSettings, n_lattices: int) -> tuple[str, tuple[s
     return wanted, ()
 
 
-def _centred(processor: FrameProcessor, start: _Fitted) -> _Fitted:
+def _centred(processor: FrameProcessor, start: FittedHits) -> FittedHits:
     """Move the detector by the median displacement until it is small; few stray lattices do not matter."""
     fitted = start
     for _ in range(MAX_ROUNDS):
@@ -210,13 +175,13 @@ def _centred(processor: FrameProcessor, start: _Fitted) -> _Fitted:
         processor.set_geometry(
             moved_detector(processor.geometry, parts, np.array([by[0], by[1], 0.0, 0.0, 0.0]))
         )
-        fitted = _Fitted(fitted.hits, [processor.index(spots) for spots in fitted.hits])
-    return _Fitted(fitted.hits, list(fitted.lattices))
+        fitted = FittedHits(fitted.hits, [processor.index(spots) for spots in fitted.hits])
+    return FittedHits(fitted.hits, list(fitted.lattices))
 
 
 def _seen_groups(
     processor: FrameProcessor,
-    fitted: _Fitted,
+    fitted: FittedHits,
     settings: CalibrationSettings,
     groups: Mapping[str, Sequence[int]],
 ) -> tuple[dict[str, Sequence[int]], tuple[str, ...]]:
@@ -238,7 +203,7 @@ def _seen_groups(
 
 def _round(
     processor: FrameProcessor,
-    fitted: _Fitted,
+    fitted: FittedHits,
     state: _State,
     settings: CalibrationSettings,
     level: str,
@@ -252,7 +217,14 @@ def _round(
     held = [] if level != "centre" else [2, 3, 4, *range(5, 5 + n_strains)]
     precision = np.eye(n_strains) / settings.cell_trust**2
     if level != "centre":
-        precision, state.distance_note = _trust_in_cell(normal, collector.parts, state, settings, processor)
+        precision, state.distance_note = trust_in_cell(
+            normal,
+            collector.parts,
+            state.strain,
+            state.of_groups,
+            processor.indexer.lattice.strains,
+            settings,
+        )
     step, covariance = solve_shared(
         normal, collector.parts, state.strain, state.of_groups, precision, settings, held
     )
@@ -269,44 +241,6 @@ def _round(
     sd = np.sqrt(np.diag(covariance))
     in_sd = np.abs(step[sd > 0]) / sd[sd > 0]
     return _corner_move_px(before, state.geometry), float(in_sd.max())
-
-
-def _trust_in_cell(
-    normal: DetectorNormal,
-    parts: DetectorParts,
-    state: _State,
-    settings: CalibrationSettings,
-    processor: FrameProcessor,
-) -> tuple[NDArray[np.float64], str]:
-    """Inverse covariance of the mean strain, and the words about distance and cell.
-
-    With the cell quite free the standard deviation of the distance says whether the data know it. If
-    not, only the scale of the cell is held: its shape the data do know.
-    """
-    strains, n = processor.indexer.lattice.strains, len(normal.rhs)
-    free = np.eye(len(strains)) / CELL_FREE**2
-    groups = list(range(5 + len(strains), n))  # held: they blur the distance of all, not that of each
-    _, covariance = solve_shared(normal, parts, state.strain, state.of_groups, free, settings, groups)
-    distance = float(np.linalg.norm(parts.pivot))
-    trace = np.trace(strains, axis1=1, axis2=2)  # the scale of the cell is a third of its strain's trace
-    scale = np.zeros(len(covariance))
-    scale[5 : 5 + len(strains)] = trace / 3.0
-    sd = math.sqrt(covariance[2, 2]) / distance
-    # A grows where the cell shrinks; a detector nearer to the source (z) is a shorter distance
-    correlation = float(covariance[2] @ scale) / math.sqrt(
-        covariance[2, 2] * float(scale @ covariance @ scale)
-    )
-    precision = np.eye(len(strains)) / settings.cell_trust**2
-    if sd <= settings.max_distance_sd:
-        return precision, (
-            "distance and cell scale are told apart by these data: without any knowledge of the cell the "
-            f"distance is known to {sd:.3%} (correlation {correlation:+.3f})"
-        )
-    return precision + np.outer(trace, trace) / float(trace @ trace) / CELL_HELD**2, (
-        f"distance and cell scale cannot be told apart on these data (correlation {correlation:+.3f}, "
-        f"distance known to {sd:.2%} only): the distance is the one with which the given "
-        "cell fits"
-    )
 
 
 def _corner_move_px(before: Geometry, after: Geometry) -> float:
@@ -337,42 +271,14 @@ def _learn(
     processor.set_population(*learnt)
 
 
-def _judged(processor: FrameProcessor, fitted: _Fitted) -> _Fitted:
-    """The lattices refined as if nothing were known of the population, as they were at the start."""
-    learnt = processor.population
-    processor.set_population(Population())
-    lattices = [
-        processor.refine_again(lattices, spots)
-        for spots, lattices in zip(fitted.hits, fitted.lattices, strict=True)
-    ]
-    processor.set_population(learnt)
-    return _Fitted(fitted.hits, lattices)
-
-
-def _is_worse(start: _Fitted, fitted: _Fitted) -> bool:
-    """Fewer lattices or spots than before the refinement, or a clearly worse fit where there was one."""
-    ratios = [
-        used_rmsd_px(_first(after)) / used_rmsd_px(_first(before))
-        for before, after in zip(start.lattices, fitted.lattices, strict=True)
-        if before and after
-    ]
-    fewer = len(fitted.every) < 0.97 * len(start.every) or fitted.n_used < 0.97 * start.n_used
-    return fewer or float(np.median(ratios)) > 1.1
-
-
-def _first(lattices: list[Lattice]) -> Lattice:
-    """The lattice that explains most."""
-    return max(lattices, key=lambda lattice: lattice.n_indexed)
-
-
 def _described(
     processor: FrameProcessor,
     state: _State,
     level: str,
     given: Geometry,
     group_names: tuple[str, ...],
-    start: _Fitted,
-    fitted: _Fitted,
+    start: FittedHits,
+    fitted: FittedHits,
     notes: tuple[str, ...],
 ) -> GeometryRefinement:
     """The refinement in the units that people use."""
