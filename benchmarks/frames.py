@@ -79,7 +79,9 @@ def measure(folder: Path, detector: SimulatedDetector) -> tuple[Times, float]:
     settings = ProcessingSettings(sample=chip.sample, calibration=CalibrationSettings(n_frames=N_FRAMES))
     plan = make_plan([chip.master], settings)
     c = calibrate(plan, settings, folder / "out")
-    processor = FrameProcessor(c.geometry, c.bad_pixels, c.saturation, settings, c.rocking, c.peak_radius_px)
+    processor = FrameProcessor(
+        c.geometry, c.bad_pixels, c.saturation, settings, c.rocking, c.peak_radius_px, population=c.population
+    )
     decompress, times, n_spots = bare_decompressor(chip.data_files[0]), Times(), []
     with FrameSet(plan.paths) as frames:
         for _ in range(PASSES):
