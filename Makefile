@@ -38,6 +38,7 @@ format: environment  ## format, and mend what the linter can mend
 benchmark: environment  ## time of each step per frame, as ratios to bare decompression
 	$(RUN)python benchmarks/hit_finding.py
 	$(RUN)python benchmarks/frames.py
+	$(RUN)python benchmarks/geometry.py
 
 .PHONY: debian
 debian:  ## as root: install the Debian packages that optional features and tests need

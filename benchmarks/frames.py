@@ -79,7 +79,9 @@ def measure(folder: Path, detector: SimulatedDetector) -> tuple[Times, float]:
     settings = ProcessingSettings(sample=chip.sample, calibration=CalibrationSettings(n_frames=N_FRAMES))
     plan = make_plan([chip.master], settings)
     c = calibrate(plan, settings, folder / "out")
-    processor = FrameProcessor(c.geometry, c.bad_pixels, c.saturation, settings, c.rocking, c.peak_radius_px)
+    processor = FrameProcessor(
+        c.geometry, c.bad_pixels, c.saturation, settings, c.rocking, c.peak_radius_px, population=c.population
+    )
     decompress, times, n_spots = bare_decompressor(chip.data_files[0]), Times(), []
     with FrameSet(plan.paths) as frames:
         for _ in range(PASSES):
@@ -100,7 +102,7 @@ def _measure_frame(processor: FrameProcessor, image: np.ndarray, times: Times) -
         times.of["spots, blank"] += own.of["spots"]
         return 0
     times.of["spots, hit"] += own.of["spots"]
-    lattices, _ = times.measure("index", lambda: processor.index(spots))
+    lattices = times.measure("index", lambda: processor.index(spots)).lattices
     if not lattices:
         return len(spots)
     q = np.linalg.norm(processor.scattering_vectors(spots), axis=1)

@@ -33,9 +33,13 @@ def geometry(
     runs = [read_processed_run(run) for run in run_folders(folder or folder_of_group(group_id))]
     for run in runs:
         target = out if len(runs) == 1 else out.with_stem(f"{out.stem}-{run.folder.name}")
+        known = run.calibration
         written = write_geometry(
-            run.calibration,
             target,
+            known.geometry,
+            bad_pixels=known.bad_pixels,
+            saturation=known.saturation,
+            underload=known.underload,
             images=run.paths[0],
             geometry_file=run.geometry_file,
             gain=run.settings.spots.gain,

@@ -14,7 +14,7 @@ from ssx_processing.errors import SettingsError
 from ssx_processing.formats.frames import FrameSet
 from ssx_processing.formats.geometry_file import read_geometry
 from ssx_processing.models import UnitCell
-from ssx_processing.pipeline.calibrate import Calibration
+from ssx_processing.pipeline.calibration import Calibration
 from ssx_processing.pipeline.frame_processing import FrameProcessor
 from ssx_processing.pipeline.processed_run import ProcessedRun, read_processed_run
 from ssx_processing.pipeline.recut import run_folders
@@ -82,6 +82,7 @@ class FrameInputs:
             known.rocking,
             known.peak_radius_px,
             underload=known.underload,
+            population=known.population,
         )
 
 

@@ -13,7 +13,8 @@ from prefect.runtime import task_run
 
 from flows.job import DataSet, Job
 from ssx_processing.models import ChunkSummary, MergeSummary
-from ssx_processing.pipeline.calibrate import Calibration, calibrate
+from ssx_processing.pipeline.calibrate import calibrate
+from ssx_processing.pipeline.calibration import Calibration
 from ssx_processing.pipeline.merge import merge_chunks
 from ssx_processing.pipeline.plan import Plan, make_plan
 from ssx_processing.pipeline.process_chunk import ChunkJob, process_chunk

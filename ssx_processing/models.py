@@ -131,6 +131,31 @@ class SpotList:
 
 
 @dataclass(frozen=True)
+class StillFit:
+    """What the refinement of one lattice knows beside its A matrix; n rows as ``Lattice.spot_index``."""
+
+    rotation: NDArray[np.float64]
+    """(3, 3) R of A = R (1 + strains) B."""
+    strain: NDArray[np.float64]
+    """(m,) of the strains that the lattice allows."""
+    displacement_mm: NDArray[np.float64]
+    """(2,) of the crystal across the beam, along x and y, mm."""
+    residuals: NDArray[np.float64]
+    """(n, 4) observed minus predicted column and row (px), excitation error (1/Å), weight (0: not used)."""
+    hkl: NDArray[np.int16]
+    """(n, 3) conventional indices."""
+    widths: NDArray[np.float64]
+    """(2,) error of a strong spot's centroid, px; rocking width relative to the calibration's."""
+    covariance: NDArray[np.float64]
+    """(5 + m, 5 + m) of turns (radians), strains and displacements (mm)."""
+
+    @property
+    def orientation_sd_deg(self) -> float:
+        """Expected error of the orientation, degrees, over all three axes."""
+        return float(np.degrees(np.sqrt(np.trace(self.covariance[:3, :3]))))
+
+
+@dataclass(frozen=True)
 class Lattice:
     """One orientation and cell found on a frame."""
 
@@ -146,12 +171,10 @@ class Lattice:
     """Robust standard deviation of the excitation errors of the indexed spots, 1/Å."""
     spot_index: NDArray[np.int32]
     """(n_indexed,) which spots of the frame's list it explains."""
-    hkl: NDArray[np.int32]
-    """(n_indexed, 3) their indices."""
-    residuals: NDArray[np.float64]
-    """(n_indexed, 3) observed minus predicted position along fast and slow in px, excitation error in 1/Å."""
+    fit: StillFit
+    """Residuals of its spots and precision of its parameters."""
     runner_up_gap: float = math.nan
-    """log10 E of the second best, different orientation minus that of this one; nan if there was none."""
+    """Powers of ten by which the next orientation explains its spots worse; nan if there was none."""
     split_deg: float = math.nan
     """Angle to a near-duplicate that was refused: the crystal is split; nan if there was none."""
 

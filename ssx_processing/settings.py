@@ -7,7 +7,7 @@ documentation are made from it.
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import gemmi
 from pydantic import (
@@ -154,10 +154,26 @@ class CalibrationSettings(Settings):
     """Frames looked at, spread evenly."""
     hot_pixel_fraction: Annotated[float, Field(gt=0, le=1)] = 0.05
     """A pixel that stands out alone on more than this fraction of them, and on 4, is masked as hot."""
-    refine_beam_centre: bool = True
-    """Correct the beam centre by the median residual of indexed spots."""
+    refine_geometry: Literal["none", "centre", "detector", "panels"] = "detector"
+    """Beam centre only, also distance and tilts, or also groups of panels against each other."""
     min_lattices: PositiveInt = 5
     """Lattices needed before the beam centre is touched."""
+    min_lattices_detector: PositiveInt = 30
+    """Lattices needed before distance and tilts are touched."""
+    min_spots_group: PositiveInt = 300
+    """Indexed spots needed on a group of panels before it moves on its own."""
+    bandwidth: Annotated[float, Field(ge=0, lt=0.1)] | None = None
+    """Standard deviation of the wavelength over the wavelength; by default the geometry file's, or 0."""
+    divergence_mrad: Annotated[float, Field(ge=0)] = 0.2
+    """Standard deviation of the beam's direction: where rays leave to depends on it a little."""
+    cell_trust: PositiveFloat = 0.005
+    """Relative standard deviation of the given cell as mean of the crystals."""
+    max_distance_sd: PositiveFloat = 0.0005
+    """The data know the distance if they determine it, with the cell free, to this part of itself."""
+    group_shift_mm: PositiveFloat = 0.1
+    """Standard deviation of a group of panels from its given place, along each direction."""
+    group_turn_mrad: PositiveFloat = 2.0
+    """Standard deviation of its turn about each direction."""
 
 
 class MergingSettings(Settings):

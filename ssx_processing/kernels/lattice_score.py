@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 PADDING = 16
 """Columns of spots are a multiple of this long, so that the compiler needs no remainder loop."""
-SCALES = (0.7, 1.4, 2.8)
+SCALES = (0.7, 1.4, 2.8, 5.6)
 """Times the expected errors: geometry, mosaicity and bandwidth are known roughly only."""
 SHARES = (0.2, 0.5, 0.85)
 """Share of the spots that belong to the lattice, which is not known either."""

@@ -1,7 +1,7 @@
 """Which reflections are in diffracting condition on a still, and where they fall on the detector.
 
 A reciprocal lattice point h is predicted while its excitation error e = |s0 + A h| - |s0| is
-within so many standard deviations of the rocking width; its ray leaves along s0 + A h.
+within so many standard deviations of the rocking width; where its ray leaves to, `ray_shift` says.
 """
 
 import math
@@ -17,12 +17,56 @@ COLUMNS = ("h", "k", "l", "x_px", "y_px", "panel", "excitation_error", "excitati
 
 
 @njit(cache=True, nogil=True, inline="always")
-def rocking_sigma(q_length: float, rocking: tuple[float, float]) -> float:
-    """Standard deviation of excitation errors at |q|, 1/Å: constant part and part proportional to |q|.
+def rocking_sigma(q_length: float, rocking: tuple[float, float, float, float]) -> float:
+    """Standard deviation of excitation errors at |q|, 1/Å.
 
-    The second stands for mosaic spread, divergence and bandwidth together.
+    Its parts are constant (size of the reciprocal lattice node), proportional to |q| (mosaic spread
+    and divergence together, radians) and to |q|² (bandwidth times half the wavelength, Å). A fourth
+    number, the divergence alone, matters for the ray only.
     """
-    return math.sqrt(rocking[0] ** 2 + (rocking[1] * q_length) ** 2)
+    qq = q_length * q_length
+    return math.sqrt(rocking[0] ** 2 + (rocking[1] ** 2 + rocking[2] ** 2 * qq) * qq)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def ray_shift(
+    px: float, py: float, pz: float, s0: NDArray[np.float64], rocking: tuple[float, float, float, float]
+) -> tuple[float, float, float, float]:
+    """Excitation error e of the lattice point p, and the vector t: its ray leaves along s0 + p - e t.
+
+    A point off the sphere diffracts because its node is broad (the ray leaves along s0 + p), because
+    a mosaic block is turned (p turned about the normal of the plane of s0 and p), because the ray of
+    the beam is turned, or because its wavelength differs. Each is expected to make up its share of
+    the variance, so t is the mean of four vectors that bring the point onto the sphere:
+
+    * node: n, the direction of s0 + p;
+    * block: m / (m.n), m at right angles to p in the plane of p and s0 (as DIALS does for stills,
+      where it is the only one);
+    * beam: r / (r.n), r at right angles to s0 in that plane; moves the spot the other way;
+    * wavelength: -u / (1 - n.u), u the direction of s0.
+    """
+    x, y, z = s0[0] + px, s0[1] + py, s0[2] + pz
+    length = math.sqrt(x * x + y * y + z * z)
+    k = math.sqrt(s0[0] ** 2 + s0[1] ** 2 + s0[2] ** 2)
+    error = length - k
+    nx, ny, nz = x / length, y / length, z / length
+    ux, uy, uz = s0[0] / k, s0[1] / k, s0[2] / k
+    qq = max(px * px + py * py + pz * pz, 1e-12)
+    node, turn, band = rocking[0] ** 2, rocking[1] ** 2 * qq, rocking[2] ** 2 * qq * qq
+    beam = min(rocking[3] ** 2 * qq, turn)
+    total = max(node + turn + band, 1e-30)
+    up = ux * px + uy * py + uz * pz
+    mx, my, mz = ux - up / qq * px, uy - up / qq * py, uz - up / qq * pz
+    rx, ry, rz = px - up * ux, py - up * uy, pz - up * uz
+    node, band = node / total, band / (total * max(1.0 - nx * ux - ny * uy - nz * uz, 1e-9))
+    turn = (turn - beam) / (total * max(mx * nx + my * ny + mz * nz, 1e-6))
+    beam = beam / (total * max(rx * nx + ry * ny + rz * nz, 1e-9))
+    return (
+        error,
+        node * nx + turn * mx + beam * rx - band * ux,
+        node * ny + turn * my + beam * ry - band * uy,
+        node * nz + turn * mz + beam * rz - band * uz,
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -33,20 +77,22 @@ def excitation_and_position(
     rectangles: NDArray[np.int64],
     axes: NDArray[np.float64],
     sensor: tuple[float, float],
+    rocking: tuple[float, float, float, float],
     out: NDArray[np.float64],
 ) -> None:
     """Write x_px, y_px, panel and excitation error of given reflections into the (n, 4) ``out``."""
-    k = math.sqrt(s0[0] ** 2 + s0[1] ** 2 + s0[2] ** 2)
     for i in range(hkl.shape[0]):
-        x, y, z = s0[0], s0[1], s0[2]
+        px, py, pz = 0.0, 0.0, 0.0
         for c in range(3):
-            x += a_matrix[0, c] * hkl[i, c]
-            y += a_matrix[1, c] * hkl[i, c]
-            z += a_matrix[2, c] * hkl[i, c]
+            px += a_matrix[0, c] * hkl[i, c]
+            py += a_matrix[1, c] * hkl[i, c]
+            pz += a_matrix[2, c] * hkl[i, c]
+        error, tx, ty, tz = ray_shift(px, py, pz, s0, rocking)
+        x, y, z = s0[0] + px - error * tx, s0[1] + py - error * ty, s0[2] + pz - error * tz
         length = math.sqrt(x * x + y * y + z * z)
         ray = (x / length, y / length, z / length)
         out[i, 0], out[i, 1], out[i, 2] = ray_to_pixel(ray, rectangles, axes, sensor[0], sensor[1])
-        out[i, 3] = length - k
+        out[i, 3] = error
 
 
 @njit(cache=True, nogil=True)
@@ -54,7 +100,7 @@ def predict_reflections(
     a_matrix: NDArray[np.float64],
     s0: NDArray[np.float64],
     q_max: float,
-    rocking: tuple[float, float],
+    rocking: tuple[float, float, float, float],
     max_sigma: float,
     centring: NDArray[np.int64],
     polarisation_fraction: float,
@@ -132,7 +178,7 @@ def predict_reflections(
                         larger[:n] = out
                         out = larger
                     if _predict_one(
-                        hkl, a_matrix, s0, k, q_max, rocking, max_sigma, centring, polarisation_fraction,
+                        hkl, a_matrix, s0, q_max, rocking, max_sigma, centring, polarisation_fraction,
                         rectangles, axes, sensor, out[n],
                     ):  # fmt: skip
                         n += 1
@@ -144,9 +190,8 @@ def _predict_one(
     hkl: NDArray[np.float64],
     a: NDArray[np.float64],
     s0: NDArray[np.float64],
-    k: float,
     q_max: float,
-    rocking: tuple[float, float],
+    rocking: tuple[float, float, float, float],
     max_sigma: float,
     centring: NDArray[np.int64],
     polarisation_fraction: float,
@@ -165,16 +210,17 @@ def _predict_one(
     q = math.sqrt(px * px + py * py + pz * pz)
     if q > q_max or q == 0.0:
         return False
-    x, y, z = px + s0[0], py + s0[1], pz + s0[2]
-    length = math.sqrt(x * x + y * y + z * z)
     sigma = rocking_sigma(q, rocking)
-    if abs(length - k) > max_sigma * sigma:
+    error, tx, ty, tz = ray_shift(px, py, pz, s0, rocking)
+    if abs(error) > max_sigma * sigma:
         return False
+    x, y, z = px + s0[0] - error * tx, py + s0[1] - error * ty, pz + s0[2] - error * tz
+    length = math.sqrt(x * x + y * y + z * z)
     ray = (x / length, y / length, z / length)
     x_px, y_px, panel = ray_to_pixel(ray, rectangles, axes, sensor[0], sensor[1])
     if panel < 0:
         return False
     row[0], row[1], row[2], row[3], row[4], row[5] = hkl[0], hkl[1], hkl[2], x_px, y_px, panel
-    row[6], row[7] = length - k, sigma
+    row[6], row[7] = error, sigma
     row[8] = polarisation_fraction * (1.0 - ray[0] ** 2) + (1.0 - polarisation_fraction) * (1.0 - ray[1] ** 2)
     return True

@@ -141,7 +141,7 @@ def refine_lattice(
     for r in range(scales.shape[0]):
         n_free = 3 + n_strains if r >= rigid_rounds else 3
         for j in range(n_free - 3):
-            _rotated_strain(rotation, strains[j], b, generators[j])
+            rotated_strain(rotation, strains[j], b, generators[j])
         weight = _normal_equations(
             q, s0, a_matrix, generators[: n_free - 3], errors, scales[r], normal, rhs, jacobian
         )
@@ -162,7 +162,7 @@ def refine_lattice(
 
 
 @njit(cache=True, nogil=True)
-def _rotated_strain(
+def rotated_strain(
     rotation: NDArray[np.float64],
     strain: NDArray[np.float64],
     b: NDArray[np.float64],

@@ -1,53 +1,27 @@
 """Learn from some frames what all are processed with: hot pixels, beam centre, rocking width, spot size."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from ssx_processing.errors import GeometryError, ImageReadError, SsxError
-from ssx_processing.formats.chunk_folder import SUMMARY, atomic_folder, read_summary, write_json
+from ssx_processing.formats.chunk_folder import SUMMARY
 from ssx_processing.formats.frames import FrameSet
+from ssx_processing.formats.geometry_file import read_geometry
+from ssx_processing.formats.geometry_model import GeometryFile
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.hot_pixels import hot_pixels
-from ssx_processing.models import Geometry, Panel, SpotList
-from ssx_processing.pipeline.frame_processing import FrameProcessor, Rocking, robust_sigma
+from ssx_processing.models import Geometry, SpotList
+from ssx_processing.pipeline.calibration import Calibration, read_calibration, write_calibration
+from ssx_processing.pipeline.frame_processing import FrameProcessor
+from ssx_processing.pipeline.geometry_refinement import refine_geometry
 from ssx_processing.pipeline.plan import Plan
+from ssx_processing.pipeline.population import Rocking
 from ssx_processing.settings import ProcessingSettings, content_key
 
 Progress = Callable[[int, int], None]
-MIN_SPOTS_FOR_ROCKING = 100
-Q_BINS = 8
-MAX_MOVES = 10
-"""Corrections of the beam centre at most; the frames are indexed again after each."""
-SMALL_MOVE_PX = 0.02
-"""A median residual below this is none."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What all frames are processed with; `key` names its folder."""
-
-    key: str
-    folder: Path
-    geometry: Geometry
-    """Beam centre corrected."""
-    bad_pixels: NDArray[np.bool_]
-    """The file's mask and the hot pixels."""
-    saturation: float
-    underload: float
-    rocking: Rocking
-    peak_radius_px: float
-    beam_shift_px: tuple[float, float]
-    """By how much the file's beam centre was moved, fast and slow."""
-    n_frames: int
-    n_hits: int
-    n_lattices: int
-    n_hot_pixels: int
-    reused: bool = False
 
 
 def calibrate(
@@ -69,8 +43,8 @@ def calibrate(
     folder = RunFolder(run_folder).calibrations / key
     if not (folder / SUMMARY).is_file():
         with FrameSet(plan.paths, plan.geometry_file) as frames:
-            calibration = _learn(frames, key, folder, settings, progress)
-        _write(calibration)
+            calibration = _learn(frames, plan, key, folder, settings, progress)
+        write_calibration(calibration, plan.paths[0], plan.geometry_file, settings.spots.gain)
         return calibration
     return read_calibration(folder, reused=True)
 
@@ -82,7 +56,12 @@ def calibration_key(plan: Plan, settings: ProcessingSettings) -> str:
 
 
 def _learn(
-    frames: FrameSet, key: str, folder: Path, settings: ProcessingSettings, progress: Progress | None
+    frames: FrameSet,
+    plan: Plan,
+    key: str,
+    folder: Path,
+    settings: ProcessingSettings,
+    progress: Progress | None,
 ) -> Calibration:
     chosen = np.unique(np.linspace(0, frames.n_frames - 1, settings.calibration.n_frames).astype(int))
     processor = FrameProcessor(
@@ -93,7 +72,10 @@ def _learn(
     hot.flat[hot_pixels(isolated, len(spot_lists), settings.calibration.hot_pixel_fraction)] = True
     spot_lists = [_without_hot(spots, hot) for spots in spot_lists]
     hits = [s for s in spot_lists if processor.hits.is_hit(s)]
-    indexed = _centre_beam(processor, hits, settings)
+    given = read_geometry(plan.geometry_file, plan.paths[0]) if plan.geometry_file is not None else None
+    processor.set_population(processor.population, _expected_rocking(frames.geometry, given, settings))
+    groups = panel_groups(frames.geometry, given) if settings.calibration.refine_geometry == "panels" else {}
+    refinement = refine_geometry(processor, hits, settings.calibration, groups)
     return Calibration(
         key=key,
         folder=folder,
@@ -101,14 +83,46 @@ def _learn(
         bad_pixels=frames.bad_pixels | hot,
         saturation=frames.saturation,
         underload=frames.underload,
-        rocking=fit_rocking(np.concatenate([r[:, 3:] for r in indexed]) if indexed else np.empty((0, 2))),
+        rocking=processor.rocking,
+        population=processor.population,
+        refinement=refinement,
         peak_radius_px=spot_radius(hits),
-        beam_shift_px=beam_shift_px(frames.geometry, processor.geometry),
+        beam_shift_px=refinement.beam_shift_px,
         n_frames=len(spot_lists),
         n_hits=len(hits),
-        n_lattices=len(indexed),
+        n_lattices=refinement.n_lattices,
         n_hot_pixels=int(hot.sum()),
     )
+
+
+def _expected_rocking(
+    geometry: Geometry, given: GeometryFile | None, settings: ProcessingSettings
+) -> Rocking:
+    """Start of the rocking width: bandwidth and divergence are not fitted but known."""
+    bandwidth = settings.calibration.bandwidth
+    if bandwidth is None and given is not None:
+        bandwidth = given.bandwidth
+    return Rocking(
+        per_q_squared=0.5 * (bandwidth or 0.0) * geometry.wavelength,
+        divergence=1e-3 * settings.calibration.divergence_mrad,
+    )
+
+
+def panel_groups(geometry: Geometry, given: GeometryFile | None) -> dict[str, tuple[int, ...]]:
+    """Panels that move as one, by name: the file's smallest groups, else every panel; none with one panel."""
+    if len(geometry.panels) < 2:
+        return {}
+    number = {panel.name: i for i, panel in enumerate(geometry.panels)}
+    named = {} if given is None else {name: set(panels) for name, panels in given.groups.items()}
+    smallest = {
+        name: tuple(sorted(number[panel] for panel in panels))
+        for name, panels in named.items()
+        if panels <= set(number) and not any(other < panels for other in named.values())
+    }
+    all_panels = [panel for panels in smallest.values() for panel in panels]
+    if len(smallest) > 1 and len(all_panels) == len(set(all_panels)):
+        return smallest
+    return {panel.name: (i,) for i, panel in enumerate(geometry.panels)}
 
 
 def _find_spots(
@@ -139,95 +153,9 @@ def _without_hot(spots: SpotList, hot: NDArray[np.bool_]) -> SpotList:
     return SpotList(**{name: values[keep] for name, values in vars(spots).items()})
 
 
-def _centre_beam(
-    processor: FrameProcessor, hits: list[SpotList], settings: ProcessingSettings
-) -> list[NDArray[np.float64]]:
-    """Move the processor's detector by the median residual until it is small; return the last residuals.
-
-    One vector in the laboratory for all panels, whichever way their axes point.
-    """
-    residuals: list[NDArray[np.float64]] = []
-    for move in range(MAX_MOVES + 1):
-        residuals = [
-            processor.residuals(lattice, spots) for spots in hits for lattice in processor.index(spots)[0]
-        ]
-        enough = len(residuals) >= settings.calibration.min_lattices
-        if not settings.calibration.refine_beam_centre or not enough or move == MAX_MOVES:
-            break
-        off_mm = np.median([np.median(r[:, :3], axis=0) for r in residuals], axis=0)
-        if np.linalg.norm(off_mm) < SMALL_MOVE_PX * processor.geometry.panels[0].pixel_size_mm[0]:
-            break
-        processor.move_detector(-off_mm)
-    return residuals
-
-
-def beam_shift_px(before: Geometry, after: Geometry) -> tuple[float, float]:
-    """By how much the beam centre moved on the first panel, fast and slow."""
-    moved = np.array(before.panels[0].origin_mm) - after.panels[0].origin_mm
-    panel = before.panels[0]
-    fast, slow = float(moved @ panel.fast_axis), float(moved @ panel.slow_axis)
-    return fast / panel.pixel_size_mm[0], slow / panel.pixel_size_mm[1]
-
-
-def fit_rocking(q_and_error: NDArray[np.float64]) -> Rocking:
-    """Rocking width from excitation errors of indexed spots; the default with too few.
-
-    Parameters
-    ----------
-    q_and_error : (n, 2) array
-        |q| and excitation error, 1/Å.
-    """
-    if len(q_and_error) < MIN_SPOTS_FOR_ROCKING:
-        return Rocking()
-    parts = np.array_split(q_and_error[np.argsort(q_and_error[:, 0])], Q_BINS)
-    q = np.array([np.median(part[:, 0]) for part in parts])
-    variance = np.array([robust_sigma(part[:, 1]) ** 2 for part in parts])
-    (constant, per_q), _ = nnls(np.column_stack([np.ones_like(q), q * q]), variance)
-    if constant + per_q <= 0.0:
-        return Rocking()
-    return Rocking(float(np.sqrt(constant)), float(np.sqrt(per_q)))
-
-
 def spot_radius(hits: list[SpotList]) -> float:
     """Radius in pixels that holds the larger spots, with a margin for their weak edges; 3 without spots."""
     n_pixels = np.concatenate([s.n_pixels for s in hits]) if hits else np.empty(0)
     if len(n_pixels) == 0:
         return 3.0
     return float(np.clip(np.sqrt(np.percentile(n_pixels, 90) / np.pi) + 1.0, 2.0, 8.0))
-
-
-def _write(calibration: Calibration) -> None:
-    with atomic_folder(calibration.folder) as temporary:
-        np.savez_compressed(temporary / "bad_pixels.npz", bad_pixels=calibration.bad_pixels)
-        content = asdict(calibration)
-        for name in ("bad_pixels", "folder", "reused"):
-            del content[name]
-        write_json(temporary / SUMMARY, content)
-
-
-def read_calibration(folder: Path, *, reused: bool = False) -> Calibration:
-    """Calibration from its folder.
-
-    Raises
-    ------
-    ChunkError
-        The folder is incomplete.
-    """
-    content = read_summary(folder)
-    geometry = content.pop("geometry")
-    panels = tuple(Panel(**_tuples(panel)) for panel in geometry.pop("panels"))
-    with np.load(folder / "bad_pixels.npz") as file:
-        bad_pixels = file["bad_pixels"]
-    return Calibration(
-        folder=folder,
-        geometry=Geometry(panels=panels, **_tuples(geometry)),
-        bad_pixels=bad_pixels,
-        rocking=Rocking(**content.pop("rocking")),
-        reused=reused,
-        **_tuples(content),
-    )
-
-
-def _tuples(content: dict) -> dict:
-    """JSON knows lists only; the models hold tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}

@@ -210,7 +210,7 @@ def _indices_and_residuals(result: FrameResult) -> dict[str, NDArray[Any]]:
     n = len(result.spots)
     hkl, residuals = np.zeros((n, 3), np.int16), np.full((n, 3), np.nan)
     for lattice in result.lattices:
-        hkl[lattice.spot_index] = lattice.hkl
-        residuals[lattice.spot_index] = lattice.residuals
+        hkl[lattice.spot_index] = lattice.fit.hkl
+        residuals[lattice.spot_index] = lattice.fit.residuals[:, :3]
     names = ("dx_px", "dy_px", "excitation_error")
     return dict(zip("hkl", hkl.T, strict=True)) | dict(zip(names, residuals.T, strict=True))

@@ -5,6 +5,7 @@ depends on its pixels and the calibration only, never on its neighbours or its c
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,30 +14,19 @@ from numpy.typing import NDArray
 from ssx_processing.kernels import geometry as geo
 from ssx_processing.kernels.indexing import IndexedLattice, Indexer
 from ssx_processing.kernels.integration import INTENSITY, NOISE, SIGMA, integrate_reflections
-from ssx_processing.kernels.lattice_score import index_distance
-from ssx_processing.kernels.prediction import excitation_and_position, predict_reflections
-from ssx_processing.kernels.refinement import compose, refine_lattice
-from ssx_processing.kernels.unit_cell import cell_of, real_space, rotation_of, search_lattice
+from ssx_processing.kernels.lattice_score import index_distance, squared_deviations
+from ssx_processing.kernels.prediction import predict_reflections, rocking_sigma
+from ssx_processing.kernels.unit_cell import real_space, search_lattice
 from ssx_processing.models import FrameStatus, Geometry, Lattice, Misfit, SpotList
 from ssx_processing.pipeline.hit_finding import HitFinder
+from ssx_processing.pipeline.lattice_refinement import LatticeRefiner, spot_qualities
+from ssx_processing.pipeline.population import Population, Rocking
 from ssx_processing.settings import ProcessingSettings
 
-FINAL_SCALES = np.array([1.5, 1.0, 1.0])
-"""Times the expected errors, in the rounds of the last refinement."""
-INDEXED = 0.15
-"""A spot this near a lattice point counts as explained by it."""
+OFFERED, OFFERED_DEVIATION = 0.25, 6.0
+"""Spots this near a lattice point, in indices or in expected errors, are offered to the refinement."""
 WIDTH_PRIOR_SPOTS = 20
 """The calibration's rocking width counts like so many spots of the lattice itself."""
-
-
-@dataclass(frozen=True)
-class Rocking:
-    """How far from the Ewald sphere reflections are still seen."""
-
-    constant: float = 4e-4
-    """Standard deviation of excitation errors at |q| = 0, 1/Å."""
-    per_q: float = 1e-3
-    """Part proportional to |q|, radians: mosaic spread, divergence, bandwidth."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +48,15 @@ class FrameResult:
     """Why a hit has no lattice; None for the others."""
 
 
+@dataclass(frozen=True)
+class IndexedFrame:
+    """Lattices of one frame."""
+
+    lattices: tuple[Lattice, ...]
+    misfit: Misfit | None = None
+    """Why there is none; None where there are."""
+
+
 class FrameProcessor:
     """Processes the frames of one experiment, one after the other."""
 
@@ -71,32 +70,41 @@ class FrameProcessor:
         peak_radius_px: float = 3.0,
         *,
         underload: float = -math.inf,
+        population: Population | None = None,
     ) -> None:
         self.settings = settings
         self.bad_pixels = bad_pixels.copy()
         self.saturation = saturation
-        self.rocking = rocking or Rocking()
+        self.rocking, self.population = rocking or Rocking(), population or Population()
         self.peak_radius_px = settings.integration.peak_radius_px or peak_radius_px
         self.hits = HitFinder(
             geometry, bad_pixels, settings.spots, saturation=saturation, underload=underload
         )
-        self._set_geometry(geometry)
+        self.set_geometry(geometry)
         self.owners = np.zeros(geometry.image_shape, np.uint8)
         group = settings.sample.gemmi_space_group.operations()
         self.centring = np.array([t for t in group.cen_ops if any(t)], np.int64).reshape(-1, 3)
 
-    def _set_geometry(self, geometry: Geometry) -> None:
+    def set_geometry(self, geometry: Geometry) -> None:
+        """Take another geometry for all that follows; the rings stay, which is near enough for them."""
         self.geometry = geometry
         self.rectangles, self.axes = geo.panel_rectangles(geometry), geo.panel_axes(geometry)
         self.s0, self.sensor = geo.incident_wave_vector(geometry), geo.sensor(geometry)
         self.indexer = self._make_indexer()
+        self.refiner = self._make_refiner()
         in_view = float(np.nanmax(self.hits.q_map))
         d_min = self.settings.integration.d_min
         self.q_max = min(in_view, 1.0 / d_min) if d_min else in_view
 
-    def move_detector(self, by_mm: NDArray[np.float64]) -> None:
-        """Move all panels by a (3,) vector; the rings stay, which is near enough for them."""
-        self._set_geometry(geo.moved(self.geometry, by_mm))
+    def set_population(self, population: Population, rocking: Rocking | None = None) -> None:
+        """Expect other crystals from now on, and another rocking width if one is given."""
+        self.population, self.rocking = population, rocking or self.rocking
+        self.refiner = self._make_refiner()
+
+    def _make_refiner(self) -> LatticeRefiner:
+        return LatticeRefiner(
+            self.geometry, self.indexer.lattice, self.settings, self.rocking, self.population
+        )
 
     def mask(self, pixels: NDArray[np.integer]) -> None:
         """Never use these pixels again: (n, 2) array, row and column of each."""
@@ -131,9 +139,10 @@ class FrameProcessor:
         spot_lattice = np.full(len(spots), -1, np.int16)
         if not self.hits.is_hit(spots):
             return FrameResult(FrameStatus.NO_HIT, spots, spot_lattice, (), (), (), ())
-        lattices, misfit = self.index(spots)
+        indexed = self.index(spots)
+        lattices = indexed.lattices
         if not lattices:
-            return FrameResult(FrameStatus.NOT_INDEXED, spots, spot_lattice, (), (), (), (), misfit)
+            return FrameResult(FrameStatus.NOT_INDEXED, spots, spot_lattice, (), (), (), (), indexed.misfit)
         for number, lattice in enumerate(lattices):
             spot_lattice[lattice.spot_index] = number
         q_length = np.linalg.norm(self.scattering_vectors(spots), axis=1)
@@ -150,81 +159,47 @@ class FrameProcessor:
             spots.x_px, spots.y_px, spots.panel, self.rectangles, self.axes, self.s0, *self.sensor
         )
 
-    def index(self, spots: SpotList) -> tuple[tuple[Lattice, ...], Misfit | None]:
-        """Lattices of a frame, refined against all spots each explains best; why there is none."""
+    def index(self, spots: SpotList) -> IndexedFrame:
+        """Lattices of a frame, refined against all spots each explains best."""
         q = self.scattering_vectors(spots)
         proposals, misfit = self.indexer.index(q, spots.snr)
+        return IndexedFrame((), misfit) if misfit else self._refined(proposals, q, spots)
+
+    def refine_again(self, lattices: Sequence[Lattice], spots: SpotList) -> IndexedFrame:
+        """The same lattices under the present geometry and population, without a new search."""
+        to_primitive = self.refiner.from_conventional
+        proposals = [
+            IndexedLattice(
+                one.a_matrix @ to_primitive,
+                one.log10_e,
+                one.n_indexed,
+                len(spots),
+                one.runner_up_gap,
+                one.split_deg,
+            )
+            for one in lattices
+        ]
+        return self._refined(proposals, self.scattering_vectors(spots), spots)
+
+    def _refined(
+        self, proposals: list[IndexedLattice], q: NDArray[np.float64], spots: SpotList
+    ) -> IndexedFrame:
+        """Each proposal refined against the spots it explains better than the others."""
         if not proposals:
-            return (), misfit
-        distance = np.array([index_distance(q, real_space(p.a_primitive)) for p in proposals])
-        owner = np.where(distance.min(axis=0) < INDEXED, distance.argmin(axis=0), -1)
-        refined = [self._refine(p, q, np.flatnonzero(owner == n), spots) for n, p in enumerate(proposals)]
-        lattices = tuple(lattice for lattice in refined if isinstance(lattice, Lattice))
-        misfits = [misfit for misfit in refined if isinstance(misfit, Misfit)]
-        return lattices, None if lattices else misfits[0]
-
-    def _refine(
-        self, proposal: IndexedLattice, q: NDArray[np.float64], mine: NDArray[np.int64], spots: SpotList
-    ) -> Lattice | Misfit:
-        """Refine a proposal against its own spots, or say why it does not fit then."""
-        lattice = self.indexer.lattice
-        if len(mine) < self.settings.indexing.min_spots:
-            return Misfit.DIVERGED
-        rotation = rotation_of(proposal.a_primitive, lattice.b)
-        strain_tensor = rotation.T @ proposal.a_primitive @ real_space(lattice.b) - np.eye(3)
-        strain = np.einsum("mij,ij->m", lattice.strains, strain_tensor)
-        a = np.empty((3, 3))
-        compose(rotation, strain, lattice.strains, lattice.b, a)
-        errors = self.indexer.errors
-        refine_lattice(
-            q[mine], self.s0, lattice.b, lattice.strains, rotation, strain, errors, FINAL_SCALES, 0, a
-        )
-        fit = self._predicted(a, q[mine])
-        close = (index_distance(q[mine], real_space(a)) < INDEXED) & (fit[:, 2] >= 0)
-        mine, fit = mine[close], fit[close]
-        residuals = np.column_stack([spots.x_px[mine] - fit[:, 0], spots.y_px[mine] - fit[:, 1], fit[:, 3]])
-        rmsd = float(np.sqrt(np.mean(np.sum(residuals[:, :2] ** 2, axis=1)))) if len(mine) else math.inf
-        if len(mine) < self.settings.indexing.min_spots or rmsd > self.settings.indexing.max_rmsd_px:
-            return Misfit.DIVERGED
-        conventional = a @ lattice.to_conventional
-        if not self._cell_is_near(conventional):
-            return Misfit.CELL_DIFFERS
-        return Lattice(
-            a_matrix=conventional,
-            n_indexed=len(mine),
-            log10_e=proposal.log10_e,
-            rmsd_px=rmsd,
-            excitation_width=robust_sigma(fit[:, 3]),
-            spot_index=mine.astype(np.int32),
-            hkl=np.rint(q[mine] @ real_space(conventional).T).astype(np.int32),
-            residuals=residuals,
-        )
-
-    def _predicted(self, a_matrix: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, 4) array: x, y, panel and excitation error of the lattice points nearest to spots."""
-        hkl = np.rint(q @ real_space(a_matrix).T)
-        fit = np.empty((len(q), 4))
-        excitation_and_position(hkl, a_matrix, self.s0, self.rectangles, self.axes, self.sensor, fit)
-        return fit
-
-    def _cell_is_near(self, a_matrix: NDArray[np.float64]) -> bool:
-        s, expected = self.settings.indexing, self.settings.sample.unit_cell
-        cell = cell_of(a_matrix)
-        lengths = all(
-            abs(x / e - 1.0) <= s.cell_tolerance for x, e in zip(cell[:3], expected[:3], strict=True)
-        )
-        return lengths and all(
-            abs(x - e) <= s.angle_tolerance_deg for x, e in zip(cell[3:], expected[3:], strict=True)
-        )
-
-    def residuals(self, lattice: Lattice, spots: SpotList) -> NDArray[np.float64]:
-        """(n, 5) array: observed minus predicted position (laboratory, mm), |q|, excitation error."""
-        mine = lattice.spot_index
-        q = self.scattering_vectors(spots)[mine]
-        fit = self._predicted(lattice.a_matrix, q)
-        off_px = np.column_stack([spots.x_px[mine], spots.y_px[mine]]) - fit[:, :2]
-        off_mm = np.einsum("ij,ijk->ik", off_px, self.axes[spots.panel[mine], 1:])
-        return np.column_stack([off_mm, np.linalg.norm(q, axis=1), fit[:, 3]])
+            return IndexedFrame(())
+        matrices = [proposal.a_primitive for proposal in proposals]
+        squares = np.array([squared_deviations(q, self.s0, a, self.indexer.errors)[0] for a in matrices])
+        near = np.array([index_distance(q, real_space(a)) < OFFERED for a in matrices])
+        squares[~near & (squares > OFFERED_DEVIATION**2)] = np.inf
+        owner = np.where(np.isfinite(squares.min(axis=0)), squares.argmin(axis=0), -1)
+        quality = spot_qualities(spots, q)
+        refined = [
+            self.refiner.refine(p, q, np.flatnonzero(owner == n), quality, spots)
+            for n, p in enumerate(proposals)
+        ]
+        lattices = tuple(one for one in refined if isinstance(one, Lattice))
+        misfits = [one for one in refined if isinstance(one, Misfit)]
+        return IndexedFrame(lattices, None if lattices else misfits[0])
 
     def predict(self, lattice: Lattice, q_length: NDArray[np.float64]) -> NDArray[np.float64]:
         """Reflections of a lattice in diffracting condition, columns as `prediction.COLUMNS`.
@@ -236,7 +211,7 @@ class FrameProcessor:
         """
         s = self.settings.integration
         typical = float(np.median(q_length[lattice.spot_index]))
-        expected = float(np.hypot(self.rocking.constant, self.rocking.per_q * typical))
+        expected = float(rocking_sigma(typical, self.rocking.parts()))
         n = lattice.n_indexed
         scale = np.sqrt(
             (n * (lattice.excitation_width / expected) ** 2 + WIDTH_PRIOR_SPOTS) / (n + WIDTH_PRIOR_SPOTS)
@@ -245,14 +220,20 @@ class FrameProcessor:
             np.ascontiguousarray(lattice.a_matrix),
             self.s0,
             self.q_max,
-            (self.rocking.constant * scale, self.rocking.per_q * scale),
+            self.rocking.parts(float(scale)),
             s.max_excitation_sigma,
             self.centring,
             self.geometry.polarisation_fraction,
             self.rectangles,
-            self.axes,
+            self._axes_seen_from(lattice),
             self.sensor,
         )
+
+    def _axes_seen_from(self, lattice: Lattice) -> NDArray[np.float64]:
+        """Panels relative to the crystal, which is a little off the middle of the beam."""
+        axes = self.axes.copy()
+        axes[:, 0, :2] -= lattice.fit.displacement_mm
+        return axes
 
     def integrate(
         self, image: np.ndarray, predictions: tuple[NDArray[np.float64], ...]
@@ -297,8 +278,3 @@ def resolution_limit(q_length: NDArray[np.float64]) -> float:
     if n == 0:
         return float("nan")
     return float(1.0 / np.sort(q_length)[max(0, n - 1 - max(2, n // 50))])
-
-
-def robust_sigma(values: NDArray[np.float64]) -> float:
-    """Standard deviation about zero from the median of absolute values (normal distribution)."""
-    return float(1.4826 * np.median(np.abs(values))) if len(values) else float("nan")

@@ -22,8 +22,10 @@ from ssx_processing.formats.hot_pixel_files import publish_hot_pixels, published
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.hot_pixels import hot_pixels
 from ssx_processing.models import ChunkSummary, FrameCounts, FrameRange, UnitCell
-from ssx_processing.pipeline.calibrate import read_calibration
+from ssx_processing.pipeline.calibration import read_calibration
 from ssx_processing.pipeline.chunk_tables import ChunkTables
+from ssx_processing.pipeline.detector_normals import NormalsCollector
+from ssx_processing.pipeline.drift import drift_content
 from ssx_processing.pipeline.frame_processing import FrameProcessor
 from ssx_processing.settings import ProcessingSettings, content_key
 
@@ -95,6 +97,11 @@ def _compute(job: ChunkJob) -> None:
     masked = published_hot_pixels(job.hot_pixel_folder) if job.settings.spots.share_hot_pixels else NONE
     processor.mask(masked)
     tables, isolated = ChunkTables(), []
+    drift = NormalsCollector(
+        processor.geometry,
+        processor.refiner,
+        min_snr=read_calibration(job.calibration_folder).refinement.min_snr,
+    )
     error: SsxError | None = None
     with FrameSet(job.paths, job.geometry_file) as frames:
         for frame in range(job.frames.start, job.frames.stop):
@@ -106,7 +113,9 @@ def _compute(job: ChunkJob) -> None:
                 logger.warning("frame %d cannot be read: %s", frame, caught)
                 tables.add_unreadable(frame, path, index)
                 continue
-            tables.add(frame, path, index, processor.process(image), processor)
+            result = processor.process(image)
+            tables.add(frame, path, index, result, processor)
+            drift.add(result.lattices, result.spots)
             isolated.append(processor.hits.finder.isolated.copy())
     if error is not None and tables.counts.frames_unreadable == job.frames.n_frames:
         raise ImageReadError(
@@ -114,6 +123,7 @@ def _compute(job: ChunkJob) -> None:
         )
     found = _hot_pixels(job, isolated, processor)
     content = _summary_content(job, tables, time.process_time() - started)
+    content["drift"] = drift_content(drift)
     content["hot_pixels"] = {"masked_from_other_chunks": masked.tolist(), "found": found.tolist()}
     write_chunk(job.folder, tables.tables(), content)
     if len(found) and job.settings.spots.share_hot_pixels:
@@ -148,6 +158,7 @@ def _processor(calibration_folder: Path, settings_json: str, thread: int) -> Fra
         calibration.rocking,
         calibration.peak_radius_px,
         underload=calibration.underload,
+        population=calibration.population,
     )
 
 

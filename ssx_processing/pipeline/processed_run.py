@@ -7,7 +7,7 @@ from pathlib import Path
 from ssx_processing.errors import ChunkError
 from ssx_processing.formats.chunk_folder import SUMMARY
 from ssx_processing.formats.run_folder import RunFolder
-from ssx_processing.pipeline.calibrate import Calibration, read_calibration
+from ssx_processing.pipeline.calibration import Calibration, read_calibration
 from ssx_processing.settings import ProcessingSettings
 
 

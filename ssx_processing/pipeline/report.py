@@ -20,6 +20,7 @@ from ssx_processing.pipeline import report_tables as tables
 from ssx_processing.pipeline.report_cell_plots import cell_plots, cell_scatter_plots
 from ssx_processing.pipeline.report_data import ReportData, read_report_data
 from ssx_processing.pipeline.report_frame_plots import collection_plot, lattice_plots, spots_plot
+from ssx_processing.pipeline.report_geometry import geometry_section
 from ssx_processing.pipeline.report_indexing import indexing_section
 from ssx_processing.pipeline.report_merge_plots import scale_plots, shell_plots
 from ssx_processing.pipeline.report_notices import Notice, notices
@@ -143,7 +144,7 @@ def _sections(data: ReportData) -> list[str]:
         scales = plots.row(scale_plots(data.merge)) if data.merge is not None else ""
         found = plots.row(lattice_plots(data))
         sections.append(page.section("lattices", "Lattices", found, scales, tables.excluded_table(data)))
-    return [*sections, *_provenance(data)]
+    return [*sections, *_provenance(data, plots)]
 
 
 def _merged_section(data: ReportData, plots: PlotWriter) -> str:
@@ -153,10 +154,11 @@ def _merged_section(data: ReportData, plots: PlotWriter) -> str:
     return page.section("merging", "Merged intensities", curves, tables.shell_table(data))
 
 
-def _provenance(data: ReportData) -> list[str]:
+def _provenance(data: ReportData, plots: PlotWriter) -> list[str]:
     about = "CPU seconds are of one core; the first chunk of a worker includes some start-up."
     return [
         page.section("chunks", "Chunks", tables.chunk_table(data), page.paragraph(about)),
+        geometry_section(data, plots),
         page.section(
             "calibration", "Calibration", tables.calibration_facts(data.calibration, data.wavelength)
         ),

@@ -14,9 +14,11 @@ from ssx_processing.errors import ChunkError
 from ssx_processing.formats.chunk_folder import SUMMARY, read_known, read_summary, read_table
 from ssx_processing.formats.merge_folder import read_merge
 from ssx_processing.formats.run_folder import RunFolder
+from ssx_processing.kernels.detector_refinement import DetectorNormal
 from ssx_processing.models import FrameCounts, FrameRange, MergeSummary
-from ssx_processing.pipeline.calibrate import Calibration, read_calibration
+from ssx_processing.pipeline.calibration import Calibration, read_calibration
 from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
+from ssx_processing.pipeline.drift import read_drift
 from ssx_processing.pipeline.report_indexing_data import IndexingData, read_indexing
 from ssx_processing.settings import ProcessingSettings
 
@@ -40,6 +42,8 @@ class ChunkRecord:
     counts: FrameCounts | None = None
     """None if the chunk is missing."""
     cpu_seconds: float = 0.0
+    drift: DetectorNormal | None = None
+    """Where its lattices put the detector; None in chunks that do not say."""
     version: str = ""
 
     @property
@@ -169,7 +173,15 @@ def _chunk(number: int, frames: FrameRange, folder: Path) -> ChunkRecord:
         return ChunkRecord(number, frames, folder)
     summary = read_summary(folder)
     counts = FrameCounts(**summary["counts"])
-    return ChunkRecord(number, frames, folder, counts, summary["cpu_seconds"], summary["version"])
+    return ChunkRecord(
+        number=number,
+        frames=frames,
+        folder=folder,
+        counts=counts,
+        cpu_seconds=summary["cpu_seconds"],
+        drift=read_drift(summary.get("drift")),
+        version=summary["version"],
+    )
 
 
 def _settings(planned: Mapping[str, Any], merge: MergeResult | None) -> ProcessingSettings:

@@ -5,8 +5,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from ssx_processing.kernels.prediction import rocking_sigma
 from ssx_processing.models import Misfit
-from ssx_processing.pipeline.frame_processing import Rocking, robust_sigma
+from ssx_processing.pipeline.population import Rocking, robust_sigma
 from ssx_processing.pipeline.report_indexing_data import UNKNOWN, IndexingCounts, SpotResiduals
 from ssx_processing.pipeline.report_plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, Plot, styled
 from ssx_processing.pipeline.report_words import MISFITS, UNKNOWN_MISFIT, MisfitWord
@@ -166,7 +167,7 @@ def excitation_plot(residuals: SpotResiduals, rocking: Rocking) -> Plot:
     errors = [residuals.excitation_error[part].astype(np.float64) for part in parts]
     median = np.array([np.median(e) for e in errors])
     spread = np.array([robust_sigma(e - m) for e, m in zip(errors, median, strict=True)])
-    expected = np.hypot(rocking.constant, rocking.per_q * q)
+    expected = np.array([rocking_sigma(at, rocking.parts()) for at in q])
     figure = go.Figure()
     for values, name, colour, dash in (
         (spread, "spread (robust s.d.)", BLUE, "solid"),

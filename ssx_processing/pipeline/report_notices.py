@@ -7,12 +7,14 @@ import numpy as np
 
 from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
 from ssx_processing.pipeline.report_data import ReportData
+from ssx_processing.pipeline.report_geometry_plots import drift_points
 
 MIN_HITS_TO_JUDGE = 20
 LOW_INDEXING_RATE = 0.5
 LARGE_BEAM_SHIFT_PX = 5.0
 LARGE_CELL_CHANGE = 0.01
 LOW_COMPLETENESS = 0.95
+MAX_LINES = 5
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,9 @@ def _geometry(data: ReportData) -> Iterator[Notice]:
                 f"The beam centre was corrected by {shift:.1f} pixels",
                 ("The position in the image files is wrong; have it corrected at the beamline.",),
             )
-        few = calibration.n_lattices < settings.calibration.min_lattices
-        if settings.calibration.refine_beam_centre and few:
-            yield Notice(
-                False,
-                f"The beam centre was not checked: {calibration.n_lattices} lattices on the "
-                f"{calibration.n_frames} calibration frames, {settings.calibration.min_lattices} are needed",
-            )
+        if settings.calibration.refine_geometry != "none" and calibration.refinement.level == "none":
+            yield Notice(False, "The geometry is that of the files", calibration.refinement.notes)
+    yield from _drift(data)
     if len(data.lattices) >= MIN_HITS_TO_JUDGE:
         expected = np.array(settings.sample.unit_cell[:3])
         found = data.lattices[CELL_COLUMNS[:3]].median().to_numpy()
@@ -121,3 +119,23 @@ def _geometry(data: ReportData) -> Iterator[Notice]:
                 f"{expected[worst]:.2f} Å expected",
                 ("All lengths off alike points to distance or wavelength; one alone to the crystal.",),
             )
+
+
+def _drift(data: ReportData) -> Iterator[Notice]:
+    """Chunks in which the detector was elsewhere than in the calibration."""
+    points = drift_points(data)
+    lines = [
+        f"images {images}: "
+        + ", ".join(
+            f"{name} {shift:+.2f} ± {sd:.2f} {unit}"
+            for name, shift, sd, unit in zip(
+                point.names[:3], point.shifts[:3], point.sds[:3], point.units[:3], strict=True
+            )
+        )
+        for images, _, point in points
+        if point.is_drift()
+    ]
+    if lines:
+        share = f"{len(lines)} of {len(points)} chunks"
+        more = (f"and {len(lines) - MAX_LINES} more",) if len(lines) > MAX_LINES else ()
+        yield Notice(False, f"The detector or the beam moved: {share}", (*lines[:MAX_LINES], *more))

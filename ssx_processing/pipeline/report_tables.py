@@ -12,7 +12,7 @@ from ssx_processing import __version__
 from ssx_processing.kernels.geometry import beam_centre_px
 from ssx_processing.models import ShellStatistics
 from ssx_processing.pipeline import report_html as page
-from ssx_processing.pipeline.calibrate import Calibration
+from ssx_processing.pipeline.calibration import Calibration
 from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
 from ssx_processing.pipeline.report_cell_plots import SYMBOLS, free_cell_parameters
 from ssx_processing.pipeline.report_data import ChunkRecord, ReportData
@@ -207,7 +207,6 @@ def calibration_facts(calibration: Calibration | None, wavelength: float) -> str
     x, y = beam_centre_px(calibration.geometry)
     shift_x, shift_y = calibration.beam_shift_px
     n_bad, n_hot = int(calibration.bad_pixels.sum()), calibration.n_hot_pixels
-    rocking = calibration.rocking
     return page.facts(
         [
             ("frames looked at", f"{calibration.n_frames}, {calibration.n_hits} hits"),
@@ -216,7 +215,7 @@ def calibration_facts(calibration: Calibration | None, wavelength: float) -> str
             ("beam centre used", f"{x:.2f} px fast, {y:.2f} px slow"),
             ("pixels masked", f"{n_bad}, of these {n_hot} found hot"),
             ("saturation", f"{calibration.saturation:g} counts"),
-            ("rocking width", f"{rocking.constant:.2e} 1/Å + {rocking.per_q:.2e} |q|"),
+            ("rocking width", calibration.rocking.in_words),
             ("radius of summed discs", f"{calibration.peak_radius_px:.2f} px"),
             ("wavelength", f"{wavelength:.5f} Å"),
             ("folder", calibration.folder.name),

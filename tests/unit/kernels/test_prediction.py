@@ -8,7 +8,7 @@ from ssx_processing.kernels.prediction import excitation_and_position, predict_r
 from ssx_processing.kernels.unit_cell import b_matrix
 from ssx_processing.models import Geometry, Panel
 
-ROCKING = (5e-4, 1e-3)
+ROCKING = (5e-4, 1e-3, 0.0, 2e-4)
 GEOMETRY = Geometry(
     (Panel((-38.0, 41.0, -90.0), (1, 0, 0), (0, -1, 0), (0.075, 0.075), 0, 0, 1028, 1062),), (1062, 1028), 1.0
 )
@@ -47,7 +47,14 @@ def test_prediction_equals_a_look_at_every_lattice_point(cell, name, rng):
         keep &= ~np.any((hkl @ centring.T) % 24, axis=1)
         fit = np.empty((keep.sum(), 4))
         excitation_and_position(
-            hkl[keep].astype(float), a, s0, panel_rectangles(GEOMETRY), panel_axes(GEOMETRY), (0.0, 0.0), fit
+            hkl[keep].astype(float),
+            a,
+            s0,
+            panel_rectangles(GEOMETRY),
+            panel_axes(GEOMETRY),
+            (0.0, 0.0),
+            ROCKING,
+            fit,
         )
         expected = {tuple(h) for h in hkl[keep][fit[:, 2] >= 0]}
         predicted = predict(a, d_min, centring)

@@ -9,7 +9,8 @@ import pytest
 
 from ssx_processing.formats.chunk_folder import read_table
 from ssx_processing.models import ChunkSummary
-from ssx_processing.pipeline.calibrate import Calibration, calibrate
+from ssx_processing.pipeline.calibrate import calibrate
+from ssx_processing.pipeline.calibration import Calibration
 from ssx_processing.pipeline.plan import Plan, make_plan
 from ssx_processing.pipeline.process_chunk import ChunkJob, process_chunk
 from ssx_processing.settings import CalibrationSettings, ProcessingSettings

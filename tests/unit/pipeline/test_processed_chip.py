@@ -71,7 +71,7 @@ def misorientations(processed: ProcessedChip) -> np.ndarray:
 def test_lattices_are_right_within_half_a_degree(processed_chip: ProcessedChip):
     misset = misorientations(processed_chip)
     assert (misset < 0.5).mean() > 0.99
-    assert np.median(misset) < 0.05
+    assert np.median(misset) < 0.018
     assert len(misset) >= 0.95 * len(processed_chip.truth.crystals.frame)
 
 
@@ -90,7 +90,11 @@ def test_no_lattice_is_on_a_blank(processed_chip: ProcessedChip):
 
 def test_calibration_finds_the_true_beam_centre_and_the_hot_pixels(processed_chip: ProcessedChip):
     true = np.array(processed_chip.truth.settings.detector.beam_centre_error_px)
-    assert np.abs(processed_chip.calibration.beam_shift_px - true).max() < 0.1
+    assert np.abs(processed_chip.calibration.beam_shift_px - true).max() < 0.05
+    refinement = processed_chip.calibration.refinement
+    shifts = dict(zip(refinement.names, refinement.shifts, strict=True))
+    assert abs(shifts["distance"]) < 0.06  # %
+    assert max(abs(shifts["tilt about x"]), abs(shifts["tilt about y"])) < 0.02
     assert (
         processed_chip.truth.settings.detector.n_stuck_pixels <= processed_chip.calibration.n_hot_pixels < 40
     )

@@ -1,0 +1,113 @@
+"""What all frames are processed with, and its folder."""
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssx_processing.errors import GeometryError
+from ssx_processing.formats.chunk_folder import SUMMARY, atomic_folder, read_summary, write_json
+from ssx_processing.models import Geometry, Panel
+from ssx_processing.pipeline.geometry_export import write_geometry
+from ssx_processing.pipeline.geometry_record import GeometryRefinement
+from ssx_processing.pipeline.population import Population, Rocking
+
+REFINED = "refined"
+"""Stem of the geometry files in the folder."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What all frames are processed with; `key` names its folder."""
+
+    key: str
+    folder: Path
+    geometry: Geometry
+    """Refined."""
+    bad_pixels: NDArray[np.bool_]
+    """The file's mask and the hot pixels."""
+    saturation: float
+    underload: float
+    rocking: Rocking
+    population: Population
+    """What the crystals are expected to be like."""
+    refinement: GeometryRefinement
+    """What was done to the geometry, and what must be known about it."""
+    peak_radius_px: float
+    beam_shift_px: tuple[float, float]
+    """By how much the file's beam centre was moved, fast and slow."""
+    n_frames: int
+    n_hits: int
+    n_lattices: int
+    n_hot_pixels: int
+    reused: bool = False
+
+
+def write_calibration(
+    calibration: Calibration, images: Path, geometry_file: Path | None, gain: float
+) -> None:
+    """Write the folder, with the geometry as files for ``--geometry``, DIALS and CrystFEL.
+
+    Parameters
+    ----------
+    images, geometry_file, gain
+        As in `geometry_export.write_geometry`. What a format cannot say is logged, its file left out.
+    """
+    with atomic_folder(calibration.folder) as temporary:
+        np.savez_compressed(temporary / "bad_pixels.npz", bad_pixels=calibration.bad_pixels)
+        content = asdict(calibration)
+        for name in ("bad_pixels", "folder", "reused"):
+            del content[name]
+        for suffix in (".expt", ".geom"):
+            try:
+                write_geometry(
+                    temporary / f"{REFINED}{suffix}",
+                    calibration.geometry,
+                    bad_pixels=calibration.bad_pixels,
+                    saturation=calibration.saturation,
+                    underload=calibration.underload,
+                    images=images,
+                    geometry_file=geometry_file,
+                    gain=gain,
+                )
+            except GeometryError as error:
+                logger.warning("the refined geometry is not written as %s: %s", suffix, error)
+        write_json(temporary / SUMMARY, content)
+
+
+def read_calibration(folder: Path, *, reused: bool = False) -> Calibration:
+    """Calibration from its folder.
+
+    Raises
+    ------
+    ChunkError
+        The folder is incomplete.
+    """
+    content = read_summary(folder)
+    geometry = content.pop("geometry")
+    panels = tuple(Panel(**_tuples(panel)) for panel in geometry.pop("panels"))
+    with np.load(folder / "bad_pixels.npz") as file:
+        bad_pixels = file["bad_pixels"]
+    return Calibration(
+        folder=folder,
+        geometry=Geometry(panels=panels, **_tuples(geometry)),
+        bad_pixels=bad_pixels,
+        rocking=Rocking(**content.pop("rocking")),
+        population=Population(**_tuples(content.pop("population"))),
+        refinement=GeometryRefinement(**_tuples(content.pop("refinement"))),
+        reused=reused,
+        **_tuples(content),
+    )
+
+
+def _tuples(content: dict) -> dict:
+    """JSON knows lists only; the models hold tuples."""
+    return {name: _tuple(value) for name, value in content.items()}
+
+
+def _tuple(value: object) -> object:
+    return tuple(_tuple(part) for part in value) if isinstance(value, list) else value
