@@ -111,7 +111,7 @@ def multiple_of(larger: NDArray[np.float64], smaller: NDArray[np.float64]) -> in
 
 
 def reduced_metric(metric: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Metric of a basis of short vectors of the same lattice (pairwise subtraction until nothing shortens)."""
+    """Metric of a basis of short vectors of the same lattice, made by subtraction while that shortens."""
     basis = np.eye(3, dtype=np.int64)
     steps = _COEFFICIENTS[np.abs(_COEFFICIENTS).max(axis=1) == 1]
     for _ in range(30):

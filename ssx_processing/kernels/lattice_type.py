@@ -89,7 +89,7 @@ def lattice_type(
 
 
 def _conventional(rotations: NDArray[np.int64], metric: NDArray[np.float64]) -> LatticeType | None:
-    """Conventional basis of a lattice with these rotations; None where they are no lattice's full symmetry."""
+    """Conventional basis of a lattice with these rotations; None where they are no lattice's symmetry."""
     system = _SYSTEM_OF_ORDER.get(len(rotations))
     if system is None:
         return None
@@ -180,7 +180,7 @@ def _centring(basis: NDArray[np.int64]) -> str | None:
 def _monoclinic(
     unique: NDArray[np.int64], rotations: NDArray[np.int64], metric: NDArray[np.float64]
 ) -> LatticeType | None:
-    """Return b along the two-fold axis; a and c the shortest across it, or those nearest 90 degrees if C-centred."""
+    """Return the basis with b along the two-fold axis; a and c are short, or near 90 degrees if C-centred."""
     two_fold = next(r for r in rotations if int(np.trace(r)) == -1)
     across = [n for n in _SMALL if np.any(n) and not np.any(two_fold @ n + n)]
     across = sorted(across, key=lambda n: float(n @ metric @ n))[:14]

@@ -1,4 +1,4 @@
-"""Real-space lattice vectors of one frame whose cell is not known: peaks of the Fourier transform of its spots.
+"""Real-space lattice vectors of a frame whose cell is not known: peaks of its spots' Fourier transform.
 
 For a vector t of the crystal's lattice q·t is a whole number for every spot. The sum over spots of
 cos(2 pi q·t) is therefore large at lattice vectors: the Patterson-like map of DIALS's fft3d. The spots
@@ -24,6 +24,8 @@ PEAKS = 150
 """Highest peaks of each map that are refined."""
 TOLERANCES = np.array([0.25, 0.20, 0.16, 0.13, 0.13])
 """Distance of q·t from a whole number up to which spots take part, round by round."""
+SAME = 0.02
+"""Two vectors that differ by less than this part of their length are the same."""
 EXCITATION = (4e-4, 1e-3)
 """Excitation error that is expected: constant in 1/Å, and proportional to |q|."""
 
@@ -78,13 +80,13 @@ def _peaks(
     coordinates = q @ frame.T
     depth = 0.5 * q_cut**2 / float(np.linalg.norm(s0)) + 2e-3
     period = 2.4 * longest  # more than twice: a spot is put on the nearest grid point
-    n_across = scipy.fft.next_fast_len(math.ceil(2.0 * q_cut * period * OVERSAMPLING), real=True)
-    n_along = scipy.fft.next_fast_len(math.ceil(depth * period * OVERSAMPLING) + 4)
+    n_across = _fast_length(2.0 * q_cut * period * OVERSAMPLING)
+    n_along = _fast_length(depth * period * OVERSAMPLING + 4)
     shape = (n_across, n_along, n_across)
     grid = np.zeros(shape, np.float32)
     place = np.rint(coordinates * period).astype(np.int64)
     np.add.at(grid, (place[:, 0] % n_across, place[:, 2] % n_along, place[:, 1] % n_across), 1.0)
-    density = scipy.fft.rfftn(grid, overwrite_x=True).real
+    density = np.real(np.asarray(scipy.fft.rfftn(grid, overwrite_x=True)))
     steps = [np.fft.fftfreq(n, 1.0 / n) * period / n for n in shape[:2]]
     steps.append(np.arange(density.shape[2]) * period / n_across)
     radius2 = steps[0][:, None, None] ** 2 + steps[1][None, :, None] ** 2 + steps[2][None, None, :] ** 2
@@ -94,6 +96,11 @@ def _peaks(
     order = np.argsort(-density[high], kind="stable")[:PEAKS]
     x, z, y = (steps[i][where[order, i]] for i in range(3))
     return np.column_stack([x, y, z]) @ frame
+
+
+def _fast_length(n: float) -> int:
+    """Next length that is transformed quickly."""
+    return int(scipy.fft.next_fast_len(math.ceil(n)) or n)
 
 
 @njit(cache=True, nogil=True)
@@ -191,17 +198,15 @@ def _distinct(
 ) -> NDArray[np.float64]:
     """Vectors of the lengths sought, each once, the one that most spots agree on first."""
     length = np.linalg.norm(vectors, axis=1)
+    order = np.argsort(-agreeing, kind="stable")
+    left = order[(length[order] >= min_length) & (length[order] <= max_length)]
     kept: list[int] = []
-    for i in np.argsort(-agreeing, kind="stable"):
-        if not min_length <= length[i] <= max_length:
-            continue
-        near = 0.02 * length[i]
-        if all(
-            min(
-                float(np.linalg.norm(vectors[i] - vectors[j])), float(np.linalg.norm(vectors[i] + vectors[j]))
-            )
-            > near
-            for j in kept
-        ):
-            kept.append(int(i))
+    while len(left):
+        first = left[0]
+        kept.append(int(first))
+        off = np.minimum(
+            np.linalg.norm(vectors[left] - vectors[first], axis=1),
+            np.linalg.norm(vectors[left] + vectors[first], axis=1),
+        )
+        left = left[off > SAME * length[first]]
     return vectors[kept]

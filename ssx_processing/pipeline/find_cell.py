@@ -5,24 +5,47 @@ indexes all hits with each candidate as if it were known: what it explains there
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
 from ssx_processing.kernels.cell_clusters import CellCluster, cluster_cells
-from ssx_processing.kernels.cell_search import ProposedCell, log10_chance_of_cell, propose_cell, reduced
+from ssx_processing.kernels.cell_search import (
+    ROUNDS,
+    ProposedCell,
+    log10_chance_of_cell,
+    propose_cell,
+    reduced,
+    refine_freely,
+)
 from ssx_processing.kernels.indexing import Indexer, strongest_by_resolution
-from ssx_processing.kernels.lattice_comparison import metric_of, multiple_of, same_lattice
+from ssx_processing.kernels.lattice_comparison import (
+    LENGTH_TOLERANCE,
+    cell_of_metric,
+    metric_of,
+    multiple_of,
+    same_lattice,
+)
 from ssx_processing.kernels.lattice_type import LatticeType, lattice_type
 from ssx_processing.kernels.symmetry import symmetrised_cell
-from ssx_processing.kernels.unit_cell import cell_of, real_space, search_lattice
+from ssx_processing.kernels.unit_cell import (
+    SearchLattice,
+    b_matrix,
+    cell_of,
+    misorientation_deg,
+    primitive_transform,
+    real_space,
+    search_lattice,
+)
 from ssx_processing.models import UnitCell
 
 Progress = Callable[[int, int], None]
 MIN_SIGNIFICANCE = 22.0
 """-log10 E from which a frame's cell is believed; noise reaches 18."""
+MIN_SEEDS = 2
+"""Frames on which the same cell is found without knowing it; one alone proves nothing."""
 MAX_SEARCHED = 80
 """Best frames on which a cell is sought."""
 ENOUGH_ALIKE = 30
@@ -34,6 +57,12 @@ MAX_CANDIDATES = 12
 """Clusters, the largest first, that are tried on all hits."""
 MAX_SETTLED = 60
 """Hits used to measure the candidate's cell without constraints."""
+DIFFERENT_DEG = 3.0
+"""Misorientation from which two crystals do not share the errors that the geometry makes in their cells."""
+USUAL_STRAIN = 0.005
+"""Relative standard deviation of the cells of one crystal form; decides between forms that are alike."""
+NEARLY = 0.02, 2.0
+"""Change of lengths and angles (degrees) up to which a symmetry is nearly there."""
 MIN_FRAMES, MIN_SHARE = 3, 0.03
 """A cell that explains fewer hits better than any other is no proposal."""
 
@@ -102,7 +131,6 @@ class _Candidate:
     """A lattice that is tried on all hits."""
 
     type: LatticeType
-    indexer: Indexer
     n_seeds: int
     log10_e: NDArray[np.float64]
     """(n_hits,) 0 where it does not index."""
@@ -136,15 +164,16 @@ def find_cells(
     """
     usable = [_strongest(hit) for hit in hits if len(hit.q) >= MIN_SPOTS]
     found, n_searched = _seeds(usable, s0, sigma_q, (min_edge, max_edge), progress)
-    clusters = cluster_cells([seed.cell for seed in found])[:MAX_CANDIDATES]
+    clusters = [c for c in cluster_cells([seed.cell for seed in found]) if len(c.members) >= MIN_SEEDS]
     candidates: list[_Candidate] = []
-    for cluster in clusters:
+    for cluster in clusters[:MAX_CANDIDATES]:
         candidate = _settled(cluster, usable, s0, sigma_q)
         if candidate is not None and not any(_same(candidate, other) for other in candidates):
             candidates.append(candidate)
     kept, owner = _compete(candidates, len(hits))
     proposals = [_proposal(candidate, owner == n, len(hits)) for n, candidate in enumerate(kept)]
-    proposals.sort(key=lambda proposal: -proposal.figure)
+    proposals.sort(key=lambda proposal: -proposal.n_frames)
+    proposals = _without_multiples(proposals)
     return CellSearch(len(hits), n_searched, len(found), tuple(_with_notes(proposals)))
 
 
@@ -185,41 +214,90 @@ def _settled(
     """Measure a cluster's cell on more frames without constraints, decide on its symmetry, try it on all."""
     triclinic = Indexer(search_lattice(cluster.cell, gemmi.SpaceGroup("P 1")), s0, sigma_q, max_lattices=1)
     best = sorted(hits, key=lambda hit: -len(hit.q))[:MAX_SETTLED]
-    cells = [cell for cell in (_indexed(triclinic, hit)[2] for hit in best) if np.isfinite(cell[0])]
-    if len(cells) < MIN_FRAMES:
+    free = [a for a in (_freely_fitted(triclinic, hit) for hit in best) if a is not None]
+    if len(free) < MIN_FRAMES:
         return None
-    metrics = np.array([metric_of((c[0], c[1], c[2], c[3], c[4], c[5])) for c in cells])
-    median = np.median(metrics, axis=0)
-    error = _robust_sigma(np.array(cells)) / np.sqrt(len(cells))
-    found = _type_of(median, float((error[:3] / np.array(cells)[0, :3]).max()), float(error[3:].max()))
+    found = _type_of(free, triclinic.lattice)
     indexer = Indexer(search_lattice(found.cell, found.space_group), s0, sigma_q, max_lattices=1)
-    rows = [_indexed(indexer, hit) for hit in hits]
-    return _Candidate(
-        found,
-        indexer,
-        len(cluster.members),
-        np.array([row[0] for row in rows]),
-        np.array([row[1] for row in rows]),
-        np.array([row[2] for row in rows]),
+    return _tried(found, len(cluster.members), indexer, hits)
+
+
+def _tried(found: LatticeType, n_seeds: int, indexer: Indexer, hits: Sequence[SpotVectors]) -> _Candidate:
+    """A candidate with what it makes of each hit; a cell that had to be strained to fit counts less."""
+    log10_e, fraction, cells = np.zeros(len(hits)), np.zeros(len(hits)), np.full((len(hits), 6), np.nan)
+    for i, hit in enumerate(hits):
+        row = _indexed(indexer, hit)
+        if row is not None:
+            cells[i] = cell_of(row.a_primitive @ indexer.lattice.to_conventional)
+            strain = np.abs(cells[i, :3] / np.array(found.cell[:3]) - 1.0).max()
+            log10_e[i] = min(0.0, row.log10_e + 0.5 * np.log10(np.e) * (strain / USUAL_STRAIN) ** 2)
+            fraction[i] = row.fraction
+    return _Candidate(found, n_seeds, log10_e, fraction, cells)
+
+
+def _type_of(a_matrices: Sequence[NDArray[np.float64]], lattice: SearchLattice) -> LatticeType:
+    """Bravais type of the median cell, its symmetry judged against how well the cell is known.
+
+    An error of the geometry distorts the cells of all crystals that lie alike in the same way, so what
+    counts is the number of different orientations.
+    """
+    cells = np.array([cell_of(a) for a in a_matrices])
+    n = n_orientations(a_matrices, lattice)
+    error = _robust_sigma(cells) / np.sqrt(n)
+    tolerance = 0.003 * (1 + 3 / n), 0.25 * (1 + 3 / n)
+    return lattice_type(
+        _reduced_median(cells),
+        max(tolerance[0], 4.0 * float((error[:3] / cells[0, :3]).max())),
+        max(tolerance[1], 4.0 * float(error[3:].max())),
     )
 
 
-def _type_of(metric: NDArray[np.float64], length_error: float, angle_error: float) -> LatticeType:
-    """Bravais type of a primitive metric, its symmetry judged against the errors of the cell."""
-    basis = np.linalg.cholesky(metric)  # rows are vectors with this metric
-    cell = cell_of(real_space(reduced(basis)))
-    return lattice_type(cell, max(0.003, 4.0 * length_error), max(0.25, 4.0 * angle_error))
+def n_orientations(a_matrices: Sequence[NDArray[np.float64]], lattice: SearchLattice) -> int:
+    """How many of the orientations differ."""
+    different: list[NDArray[np.float64]] = []
+    for a in a_matrices:
+        if all(
+            misorientation_deg(a, other, lattice.b, lattice.rotations) > DIFFERENT_DEG for other in different
+        ):
+            different.append(a)
+    return len(different)
 
 
-def _indexed(indexer: Indexer, hit: SpotVectors) -> tuple[float, float, NDArray[np.float64]]:
-    """log10 E of the cell (not of the orientation), fraction of spots, and conventional cell; 0, 0, nan."""
-    nothing = 0.0, 0.0, np.full(6, np.nan)
+def _reduced_median(cells: NDArray[np.float64]) -> UnitCell:
+    """Niggli-reduced cell of the median metric."""
+    median = np.median([metric_of((c[0], c[1], c[2], c[3], c[4], c[5])) for c in cells], axis=0)
+    return cell_of(real_space(reduced(np.linalg.cholesky(median).astype(np.float64))))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A lattice found on one hit with the cell known."""
+
+    a_primitive: NDArray[np.float64]
+    log10_e: float
+    """Of the cell, not of the orientation."""
+    fraction: float
+
+
+def _indexed(indexer: Indexer, hit: SpotVectors) -> _Found | None:
     found = indexer.index(hit.q, hit.snr)
     if not found:
-        return nothing
+        return None
     a = found[0].a_primitive
     log10_e, n = log10_chance_of_cell(hit.q, indexer.s0, indexer.sigma_q, real_space(a))
-    return log10_e, n / len(hit.q), np.array(cell_of(a @ indexer.lattice.to_conventional))
+    return _Found(a, log10_e, n / len(hit.q))
+
+
+def _freely_fitted(indexer: Indexer, hit: SpotVectors) -> NDArray[np.float64] | None:
+    """A of the primitive cell, fitted to the spots of a hit that it indexes without any restraint."""
+    found = indexer.index(hit.q, hit.snr)
+    if not found:
+        return None
+    a = found[0].a_primitive.copy()
+    n = refine_freely(hit.q, indexer.s0, indexer.sigma_q, ROUNDS, a)
+    before, after = (np.linalg.norm(real_space(m), axis=1) for m in (found[0].a_primitive, a))
+    is_near = np.all(np.abs(after / before - 1.0) < LENGTH_TOLERANCE)
+    return a if n >= MIN_SPOTS and is_near else None
 
 
 def _same(first: _Candidate, second: _Candidate) -> bool:
@@ -268,5 +346,42 @@ def _robust_sigma(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return 1.4826 * np.median(np.abs(values - np.median(values, axis=0)), axis=0)
 
 
+def _without_multiples(proposals: Sequence[CellProposal]) -> list[CellProposal]:
+    """Leave out what is a part or a multiple of a cell that explains more than twice as many hits."""
+    kept: list[CellProposal] = []
+    for proposal in proposals:
+        metric = _reduced_metric_of(proposal)
+        for other in kept:
+            of_other = _reduced_metric_of(other)
+            related = multiple_of(metric, of_other) or multiple_of(of_other, metric)
+            if related and proposal.n_frames < 0.5 * other.n_frames:
+                break
+        else:
+            kept.append(proposal)
+    return kept
+
+
 def _with_notes(proposals: Sequence[CellProposal]) -> list[CellProposal]:
-    return list(proposals)
+    """Say where a cell is a multiple of another, or nearly more symmetric than it was taken for."""
+    metrics = [_reduced_metric_of(proposal) for proposal in proposals]
+    noted: list[CellProposal] = []
+    for i, proposal in enumerate(proposals):
+        notes: list[str] = []
+        for j, other in enumerate(proposals):
+            n = multiple_of(metrics[i], metrics[j]) if j != i else None
+            if n:
+                notes.append(f"its primitive cell is {n} times that of proposal {j + 1} ({other.lattice})")
+        wider = lattice_type(cell_of_metric(metrics[i]), *NEARLY)
+        if wider.bravais != proposal.lattice:
+            cell = " ".join(f"{x:.1f}" for x in wider.cell)
+            notes.append(f"nearly {wider.bravais} {cell}")
+        noted.append(replace(proposal, note="; ".join(notes)))
+    return noted
+
+
+def _reduced_metric_of(proposal: CellProposal) -> NDArray[np.float64]:
+    """Metric of the Niggli-reduced primitive cell."""
+    group = gemmi.SpaceGroup(proposal.space_group)
+    to_primitive = primitive_transform(proposal.cell, group)
+    basis = reduced(to_primitive.T @ real_space(b_matrix(proposal.cell)))
+    return basis @ basis.T
