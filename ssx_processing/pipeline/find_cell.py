@@ -11,35 +11,22 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
-from ssx_processing.kernels.cell_clusters import CellCluster, cluster_cells
-from ssx_processing.kernels.cell_search import (
-    ROUNDS,
-    ProposedCell,
-    log10_chance_of_cell,
-    propose_cell,
-    reduced,
-    refine_freely,
-)
-from ssx_processing.kernels.indexing import Indexer, strongest_by_resolution
-from ssx_processing.kernels.lattice_comparison import (
-    LENGTH_TOLERANCE,
-    cell_of_metric,
-    metric_of,
-    multiple_of,
-    same_lattice,
-)
-from ssx_processing.kernels.lattice_type import LatticeType, lattice_type
+from ssx_processing.kernels.cell_clusters import cluster_cells
+from ssx_processing.kernels.cell_search import ProposedCell, propose_cell, reduced
+from ssx_processing.kernels.indexing import strongest_by_resolution
+from ssx_processing.kernels.lattice_comparison import cell_of_metric, metric_of, multiple_of
+from ssx_processing.kernels.lattice_type import lattice_type
 from ssx_processing.kernels.symmetry import symmetrised_cell
-from ssx_processing.kernels.unit_cell import (
-    SearchLattice,
-    b_matrix,
-    cell_of,
-    misorientation_deg,
-    primitive_transform,
-    real_space,
-    search_lattice,
-)
+from ssx_processing.kernels.unit_cell import b_matrix, primitive_transform, real_space
 from ssx_processing.models import UnitCell
+from ssx_processing.pipeline.cell_candidates import (
+    MIN_SPOTS,
+    Candidate,
+    SpotVectors,
+    is_same,
+    robust_sigmas,
+    settled,
+)
 
 Progress = Callable[[int, int], None]
 MIN_SIGNIFICANCE = 22.0
@@ -52,29 +39,12 @@ ENOUGH_ALIKE = 30
 """With so many frames that agree the search ends."""
 MAX_SPOTS = 150
 """Strongest spots used of a frame."""
-MIN_SPOTS = 10
 MAX_CANDIDATES = 12
 """Clusters, the largest first, that are tried on all hits."""
-MAX_SETTLED = 60
-"""Hits used to measure the candidate's cell without constraints."""
-DIFFERENT_DEG = 3.0
-"""Misorientation from which two crystals do not share the errors that the geometry makes in their cells."""
-USUAL_STRAIN = 0.005
-"""Relative standard deviation of the cells of one crystal form; decides between forms that are alike."""
 NEARLY = 0.02, 2.0
 """Change of lengths and angles (degrees) up to which a symmetry is nearly there."""
 MIN_FRAMES, MIN_SHARE = 3, 0.03
 """A cell that explains fewer hits better than any other is no proposal."""
-
-
-@dataclass(frozen=True)
-class SpotVectors:
-    """Spots of one hit."""
-
-    q: NDArray[np.float64]
-    """(n, 3) scattering vectors, 1/Å."""
-    snr: NDArray[np.float64]
-    """(n,)."""
 
 
 @dataclass(frozen=True)
@@ -126,20 +96,6 @@ class CellSearch:
     """The one that explains most hits first."""
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """A lattice that is tried on all hits."""
-
-    type: LatticeType
-    n_seeds: int
-    log10_e: NDArray[np.float64]
-    """(n_hits,) 0 where it does not index."""
-    fraction: NDArray[np.float64]
-    """(n_hits,) of the spots."""
-    cells: NDArray[np.float64]
-    """(n_hits, 6) nan where it does not index."""
-
-
 def find_cells(
     hits: Sequence[SpotVectors],
     s0: NDArray[np.float64],
@@ -165,10 +121,10 @@ def find_cells(
     usable = [_strongest(hit) for hit in hits if len(hit.q) >= MIN_SPOTS]
     found, n_searched = _seeds(usable, s0, sigma_q, (min_edge, max_edge), progress)
     clusters = [c for c in cluster_cells([seed.cell for seed in found]) if len(c.members) >= MIN_SEEDS]
-    candidates: list[_Candidate] = []
+    candidates: list[Candidate] = []
     for cluster in clusters[:MAX_CANDIDATES]:
-        candidate = _settled(cluster, usable, s0, sigma_q)
-        if candidate is not None and not any(_same(candidate, other) for other in candidates):
+        candidate = settled(cluster, usable, s0, sigma_q)
+        if candidate is not None and not any(is_same(candidate, other) for other in candidates):
             candidates.append(candidate)
     kept, owner = _compete(candidates, len(hits))
     proposals = [_proposal(candidate, owner == n, len(hits)) for n, candidate in enumerate(kept)]
@@ -208,110 +164,7 @@ def _seeds(
     return sorted(found, key=lambda seed: seed.log10_e), n_searched
 
 
-def _settled(
-    cluster: CellCluster, hits: Sequence[SpotVectors], s0: NDArray[np.float64], sigma_q: float
-) -> _Candidate | None:
-    """Measure a cluster's cell on more frames without constraints, decide on its symmetry, try it on all."""
-    triclinic = Indexer(search_lattice(cluster.cell, gemmi.SpaceGroup("P 1")), s0, sigma_q, max_lattices=1)
-    best = sorted(hits, key=lambda hit: -len(hit.q))[:MAX_SETTLED]
-    free = [a for a in (_freely_fitted(triclinic, hit) for hit in best) if a is not None]
-    if len(free) < MIN_FRAMES:
-        return None
-    found = _type_of(free, triclinic.lattice)
-    indexer = Indexer(search_lattice(found.cell, found.space_group), s0, sigma_q, max_lattices=1)
-    return _tried(found, len(cluster.members), indexer, hits)
-
-
-def _tried(found: LatticeType, n_seeds: int, indexer: Indexer, hits: Sequence[SpotVectors]) -> _Candidate:
-    """A candidate with what it makes of each hit; a cell that had to be strained to fit counts less."""
-    log10_e, fraction, cells = np.zeros(len(hits)), np.zeros(len(hits)), np.full((len(hits), 6), np.nan)
-    for i, hit in enumerate(hits):
-        row = _indexed(indexer, hit)
-        if row is not None:
-            cells[i] = cell_of(row.a_primitive @ indexer.lattice.to_conventional)
-            strain = np.abs(cells[i, :3] / np.array(found.cell[:3]) - 1.0).max()
-            log10_e[i] = min(0.0, row.log10_e + 0.5 * np.log10(np.e) * (strain / USUAL_STRAIN) ** 2)
-            fraction[i] = row.fraction
-    return _Candidate(found, n_seeds, log10_e, fraction, cells)
-
-
-def _type_of(a_matrices: Sequence[NDArray[np.float64]], lattice: SearchLattice) -> LatticeType:
-    """Bravais type of the median cell, its symmetry judged against how well the cell is known.
-
-    An error of the geometry distorts the cells of all crystals that lie alike in the same way, so what
-    counts is the number of different orientations.
-    """
-    cells = np.array([cell_of(a) for a in a_matrices])
-    n = n_orientations(a_matrices, lattice)
-    error = _robust_sigma(cells) / np.sqrt(n)
-    tolerance = 0.003 * (1 + 3 / n), 0.25 * (1 + 3 / n)
-    return lattice_type(
-        _reduced_median(cells),
-        max(tolerance[0], 4.0 * float((error[:3] / cells[0, :3]).max())),
-        max(tolerance[1], 4.0 * float(error[3:].max())),
-    )
-
-
-def n_orientations(a_matrices: Sequence[NDArray[np.float64]], lattice: SearchLattice) -> int:
-    """How many of the orientations differ."""
-    different: list[NDArray[np.float64]] = []
-    for a in a_matrices:
-        if all(
-            misorientation_deg(a, other, lattice.b, lattice.rotations) > DIFFERENT_DEG for other in different
-        ):
-            different.append(a)
-    return len(different)
-
-
-def _reduced_median(cells: NDArray[np.float64]) -> UnitCell:
-    """Niggli-reduced cell of the median metric."""
-    median = np.median([metric_of((c[0], c[1], c[2], c[3], c[4], c[5])) for c in cells], axis=0)
-    return cell_of(real_space(reduced(np.linalg.cholesky(median).astype(np.float64))))
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A lattice found on one hit with the cell known."""
-
-    a_primitive: NDArray[np.float64]
-    log10_e: float
-    """Of the cell, not of the orientation."""
-    fraction: float
-
-
-def _indexed(indexer: Indexer, hit: SpotVectors) -> _Found | None:
-    found = indexer.index(hit.q, hit.snr)
-    if not found:
-        return None
-    a = found[0].a_primitive
-    log10_e, n = log10_chance_of_cell(hit.q, indexer.s0, indexer.sigma_q, real_space(a))
-    return _Found(a, log10_e, n / len(hit.q))
-
-
-def _freely_fitted(indexer: Indexer, hit: SpotVectors) -> NDArray[np.float64] | None:
-    """A of the primitive cell, fitted to the spots of a hit that it indexes without any restraint."""
-    found = indexer.index(hit.q, hit.snr)
-    if not found:
-        return None
-    a = found[0].a_primitive.copy()
-    n = refine_freely(hit.q, indexer.s0, indexer.sigma_q, ROUNDS, a)
-    before, after = (np.linalg.norm(real_space(m), axis=1) for m in (found[0].a_primitive, a))
-    is_near = np.all(np.abs(after / before - 1.0) < LENGTH_TOLERANCE)
-    return a if n >= MIN_SPOTS and is_near else None
-
-
-def _same(first: _Candidate, second: _Candidate) -> bool:
-    """Whether two candidates settled to the same cell."""
-    metrics = [_primitive_metric(c.type) for c in (first, second)]
-    return same_lattice(*metrics, length_tolerance=0.01, angle_tolerance_deg=1.0) is not None
-
-
-def _primitive_metric(found: LatticeType) -> NDArray[np.float64]:
-    to_primitive = np.linalg.inv(found.basis)
-    return to_primitive @ metric_of(found.cell) @ to_primitive.T
-
-
-def _compete(candidates: Sequence[_Candidate], n_hits: int) -> tuple[list[_Candidate], NDArray[np.int64]]:
+def _compete(candidates: Sequence[Candidate], n_hits: int) -> tuple[list[Candidate], NDArray[np.int64]]:
     """Candidates that explain enough hits better than the others, and which of them each hit belongs to."""
     kept = list(candidates)
     while kept:
@@ -324,11 +177,11 @@ def _compete(candidates: Sequence[_Candidate], n_hits: int) -> tuple[list[_Candi
     return [], np.empty(0, np.int64)
 
 
-def _proposal(candidate: _Candidate, mine: NDArray[np.bool_], n_hits: int) -> CellProposal:
+def _proposal(candidate: Candidate, mine: NDArray[np.bool_], n_hits: int) -> CellProposal:
     cells = candidate.cells[mine]
     name = candidate.type.space_group.xhm()
     a, b, c, alpha, beta, gamma = (float(x) for x in np.median(cells, axis=0))
-    s = _robust_sigma(cells)
+    s = robust_sigmas(cells)
     return CellProposal(
         cell=symmetrised_cell((a, b, c, alpha, beta, gamma), name),
         lattice=candidate.type.bravais,
@@ -340,10 +193,6 @@ def _proposal(candidate: _Candidate, mine: NDArray[np.bool_], n_hits: int) -> Ce
         n_seeds=candidate.n_seeds,
         cells=cells,
     )
-
-
-def _robust_sigma(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 1.4826 * np.median(np.abs(values - np.median(values, axis=0)), axis=0)
 
 
 def _without_multiples(proposals: Sequence[CellProposal]) -> list[CellProposal]:
