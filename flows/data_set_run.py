@@ -47,6 +47,11 @@ class DataSetRun:
         self._lattices.append(read_table(summary.folder, "lattices", [*CELL, "resolution_limit"]))
 
     @property
+    def settings(self) -> ProcessingSettings:
+        """What its chunks are processed with."""
+        return self.chunk_jobs[0].settings
+
+    @property
     def counts(self) -> FrameCounts:
         """Sum over the chunks done."""
         return reduce(add, (summary.counts for summary in self.summaries.values()), FrameCounts())
@@ -68,7 +73,8 @@ class DataSetRun:
     @property
     def message(self) -> str:
         """One line for lists of results."""
-        return progress_line(self.counts, len(self.summaries), len(self.chunk_jobs), self.missing)
+        lines = (*self.missing, *self.settings.sample.assumed)
+        return progress_line(self.counts, len(self.summaries), len(self.chunk_jobs), lines)
 
     @property
     def median_cell(self) -> UnitCell | None:
