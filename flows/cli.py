@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from flows.cli_cells import cells_app
 from flows.cli_input import parse_cell, parse_result, parse_settings
 from flows.cli_looking import looking_app
 from flows.cli_options import (
@@ -38,6 +39,7 @@ app = typer.Typer(
 ispyb_app = typer.Typer(no_args_is_help=True, help="ISPyB itself.")
 app.add_typer(ispyb_app, name="ispyb")
 app.add_typer(looking_app)
+app.add_typer(cells_app)
 
 
 @app.callback()
