@@ -109,7 +109,10 @@ def process_data_sets(job: Job, site: SiteSettings, records: JobRecords) -> list
             display.say(f"calibrating {data_set.name}")
             calibration = calibrate_task(plan, settings, data_set.folder)
             jobs = chunk_jobs(plan, settings, calibration.folder, data_set.folder)
-            run = DataSetRun(data_set, plan, jobs, sum(len(r.chunk_jobs) for r in runs))
+            first = sum(len(r.chunk_jobs) for r in runs)
+            run = DataSetRun(data_set, plan, jobs, first, notices=calibration.cell_notices)
+            for line in calibration.cell_notices:
+                display.note(line)
             runs.append(run)
             write_plan(run)
             display.say(data_set.name)
@@ -181,12 +184,13 @@ def conclude(
         raise
     reports = write_reports(job, runs, merge.folder, missing)
     records.merged(runs, merge, reports[0])
+    notices = tuple(dict.fromkeys(line for run in runs for line in run.notices))
     counts = reduce(add, (run.counts for run in runs), FrameCounts())
     outcome = Outcome(
         name=job.name,
         folder=job.folder,
         status=WorkStatus.PARTIAL if missing else WorkStatus.SUCCESS,
-        message=progress_line(counts, len(chunks), expected, missing),
+        message=progress_line(counts, len(chunks), expected, (*missing, *notices)),
         counts=counts,
         chunks_expected=expected,
         chunks_done=len(chunks),
@@ -195,6 +199,7 @@ def conclude(
         reports=reports,
         program_ids=tuple(sorted(records.program_ids)),
         changes=changes,
+        notices=notices,
     )
     write_outcome(outcome)
     return outcome

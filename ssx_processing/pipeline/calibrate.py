@@ -14,6 +14,7 @@ from ssx_processing.formats.frames import FrameSet
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.hot_pixels import hot_pixels
 from ssx_processing.models import Geometry, Panel, SpotList
+from ssx_processing.pipeline.cell_check import check_cell
 from ssx_processing.pipeline.frame_processing import FrameProcessor, Rocking, robust_sigma
 from ssx_processing.pipeline.plan import Plan
 from ssx_processing.settings import ProcessingSettings, content_key
@@ -47,6 +48,8 @@ class Calibration:
     n_hits: int
     n_lattices: int
     n_hot_pixels: int
+    cell_notices: tuple[str, ...] = ()
+    """What must be known about the cell that was given."""
     reused: bool = False
 
 
@@ -64,6 +67,8 @@ def calibrate(
     ------
     ImageReadError
         None of the frames looked at can be read.
+    SettingsError
+        The cell given indexes nothing, and another does.
     """
     key = calibration_key(plan, settings)
     folder = RunFolder(run_folder).calibrations / key
@@ -108,6 +113,7 @@ def _learn(
         n_hits=len(hits),
         n_lattices=len(indexed),
         n_hot_pixels=int(hot.sum()),
+        cell_notices=check_cell(hits, frames.geometry, processor.index, settings),
     )
 
 

@@ -168,7 +168,8 @@ def histogram(search: CellSearch, name: str) -> Plot:
     every = np.concatenate(values)
     low, high = np.percentile(every, [1, 99])
     margin = max(0.1 * (high - low), 0.002 * high)
-    edges = np.linspace(low - margin, high + margin, 61)
+    n_bins = int(np.clip(3 * np.sqrt(len(every)), 10, 60))
+    edges = np.linspace(low - margin, high + margin, n_bins + 1)
     figure = go.Figure()
     for number, of_cell in enumerate(values):
         counts, _ = np.histogram(of_cell, edges)
@@ -193,7 +194,7 @@ def scatters(search: CellSearch) -> list[Plot]:
 def _scatter(search: CellSearch, x: str, y: str) -> Plot:
     figure = go.Figure()
     for number, proposal in enumerate(search.proposals):
-        figure.add_scattergl(
+        figure.add_scatter(
             x=proposal.cells[:, NAMES.index(x)],
             y=proposal.cells[:, NAMES.index(y)],
             mode="markers",

@@ -154,8 +154,14 @@ def search_of_plan(
         return read_search(folder)
     with FrameSet(plan.paths, plan.geometry_file) as frames:
         seen = spots_of_hits(frames, settings, progress)
-    edges = {"min_edge": settings.cells.min_edge, "max_edge": settings.cells.max_edge}
-    search = find_cells(seen.hits, seen.s0, seen.sigma_q, **edges, progress=progress)
+    search = find_cells(
+        seen.hits,
+        seen.s0,
+        seen.sigma_q,
+        min_edge=settings.cells.min_edge,
+        max_edge=settings.cells.max_edge,
+        progress=progress,
+    )
     with atomic_folder(folder) as temporary:
         write_search(temporary, search)
     return search
