@@ -78,7 +78,7 @@ def settled(
     if len(free) < MIN_SETTLED:
         return None
     n = len(cluster.members)
-    types = [*_types_of(free, triclinic.lattice), lattice_type(_reduced_median(np.array([cluster.cell])))]
+    types = _types_of(free, _reduced_median(np.array([cluster.cell])), triclinic.lattice)
     different = {found.bravais: found for found in types}
     tried = [_tried(found, n, s0, sigma_q, hits) for found in different.values()]
     best = min(candidate.log10_e.sum() for candidate in tried)
@@ -107,9 +107,9 @@ def _tried(
 
 
 def _types_of(
-    a_matrices: Sequence[NDArray[np.float64]], lattice: SearchLattice
-) -> tuple[LatticeType, LatticeType]:
-    """Bravais types of the median cell: the highest that its errors leave possible, and the safe one.
+    a_matrices: Sequence[NDArray[np.float64]], seed: UnitCell, lattice: SearchLattice
+) -> tuple[LatticeType, ...]:
+    """Bravais types of the median cell: the highest that its errors leave possible, and safe ones.
 
     Of the ways to index a crystal that is nearly symmetric the one is taken that fits its errors, which
     so have the same sign on all frames and do not average out: the spread counts, not the error of the
@@ -122,7 +122,8 @@ def _types_of(
     median = _reduced_median(cells)
     length, angle = 0.003 * (1 + 3 / n), 0.25 * (1 + 3 / n)
     wide = max(length, float((spread[:3] / cells[0, :3]).max())), max(angle, float(spread[3:].max()))
-    return lattice_type(median, *wide), lattice_type(median, length, angle)
+    narrow = length, angle
+    return lattice_type(median, *wide), lattice_type(median, *narrow), lattice_type(seed, *narrow)
 
 
 def n_orientations(a_matrices: Sequence[NDArray[np.float64]], lattice: SearchLattice) -> int:
