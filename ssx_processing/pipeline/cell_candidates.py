@@ -23,6 +23,8 @@ from ssx_processing.models import UnitCell
 
 AS_GOOD = 0.9
 """A higher symmetry is taken if it keeps this part of the significance of the lower one."""
+FOR_ONE_ORIENTATION = 0.25
+"""Less of it where all crystals lie alike: a free cell then fits the errors of the geometry."""
 MIN_SETTLED = 3
 """Hits needed to measure a cell."""
 MIN_SPOTS = 10
@@ -82,7 +84,8 @@ def settled(
     different = {found.bravais: found for found in types}
     tried = [_tried(found, n, s0, sigma_q, hits) for found in different.values()]
     best = min(candidate.log10_e.sum() for candidate in tried)
-    as_good = [candidate for candidate in tried if candidate.log10_e.sum() <= AS_GOOD * best]
+    enough = AS_GOOD - FOR_ONE_ORIENTATION / n_orientations(free, triclinic.lattice)
+    as_good = [candidate for candidate in tried if candidate.log10_e.sum() <= enough * best]
     return max(as_good, key=lambda candidate: len(candidate.type.space_group.operations().sym_ops))
 
 

@@ -99,9 +99,9 @@ def test_the_cells_of_real_stills_are_found(real_data: Path, folder, file, dista
 @pytest.mark.parametrize("finder", ["local", "peakfinder8", "radial"])
 def test_the_cell_is_found_in_real_lists_with_many_false_spots(real_data: Path, finder: str):
     with np.load(real_data / "ffbidx_lyso_10images_x3peakfinders" / "spots_recip.npz") as lists:
-        spots = [np.ascontiguousarray(lists[f"image{i}_{finder}"], float) for i in range(6)]
+        spots = [np.ascontiguousarray(lists[f"image{i}_{finder}"], float) for i in range(10)]
     found = find_cells([SpotVectors(q, np.ones(len(q))) for q in spots], -S0, 4e-4)
     (proposal,) = found.proposals
     assert proposal.lattice == "tP"
     np.testing.assert_allclose(proposal.cell, (78.5, 78.5, 36.7, 90, 90, 90), rtol=0.005)
-    assert proposal.n_frames == 6
+    assert proposal.n_frames == 10
