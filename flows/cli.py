@@ -13,12 +13,14 @@ from typing import Annotated
 
 import typer
 
+from flows.cli_cells import cells_app
 from flows.cli_geometry import geometry_app
 from flows.cli_input import parse_cell, parse_result, parse_settings
 from flows.cli_looking import looking_app
 from flows.cli_options import (
     DEBUG,
     Cell,
+    CellCluster,
     Geometry,
     Group,
     Result,
@@ -38,6 +40,7 @@ app = typer.Typer(
 ispyb_app = typer.Typer(no_args_is_help=True, help="ISPyB itself.")
 app.add_typer(ispyb_app, name="ispyb")
 app.add_typer(looking_app)
+app.add_typer(cells_app)
 app.add_typer(geometry_app)
 
 
@@ -101,6 +104,7 @@ def process_(
     group: Group = None,
     cell: Cell = None,
     space_group: SpaceGroup = None,
+    cell_cluster: CellCluster = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; for files required.")] = None,
     geometry: Geometry = None,
     set_: Settings = None,
@@ -116,6 +120,7 @@ def process_(
         files=tuple(path.absolute() for path in files or ()),
         unit_cell=parse_cell(cell),
         space_group=space_group,
+        cell_cluster=cell_cluster or 1,
         settings=parse_settings(set_),
         folder=out.absolute() if out else None,
         geometry_file=geometry.absolute() if geometry else None,
@@ -134,7 +139,7 @@ def process_(
 
 
 @app.command("merge")
-def merge_(result: Result, set_: Settings = None) -> None:
+def merge_(result: Result, cell_cluster: CellCluster = None, set_: Settings = None) -> None:
     """Merge again what is processed, with other merging settings; no image is read."""
     site = start(None)
     from flows.databases import open_databases, processing_of
@@ -145,7 +150,10 @@ def merge_(result: Result, set_: Settings = None) -> None:
     from flows.console import print_outcome
     from flows.merge import MergeRequest, run_merge
 
-    request = MergeRequest(group_id=group_id, folder=folder, settings=parse_settings(set_))
+    settings = parse_settings(set_)
+    if cell_cluster is not None:
+        settings.setdefault("merging", {})["cell_cluster"] = cell_cluster
+    request = MergeRequest(group_id=group_id, folder=folder, settings=settings)
     with unfinished_shown():
         print_outcome(run_merge(request))
 

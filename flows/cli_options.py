@@ -13,9 +13,18 @@ if TYPE_CHECKING:
 Group = Annotated[int | None, typer.Option("--group", help="dataCollectionGroupId in ISPyB.")]
 Cell = Annotated[
     str | None,
-    typer.Option("--cell", help="a,b,c,alpha,beta,gamma in Å and degrees.", metavar="A,B,C,AL,BE,GA"),
+    typer.Option(
+        "--cell",
+        help="a,b,c,alpha,beta,gamma in Å and degrees; found in the images if not given.",
+        metavar="A,B,C,AL,BE,GA",
+    ),
 ]
-SpaceGroup = Annotated[str | None, typer.Option(help="Symbol or number, e.g. P43212 or 96.")]
+SpaceGroup = Annotated[
+    str | None, typer.Option(help="Symbol, number or Laue class, e.g. P43212, 96 or 4/mmm.")
+]
+CellCluster = Annotated[
+    int | None, typer.Option(help="Which of the cells found in the data; 1 is the largest.", min=1)
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

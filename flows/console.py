@@ -37,6 +37,7 @@ def print_outcome(outcome: Outcome, extra: Iterable[tuple[str, str]] = (), *, no
         print_lines(console, [reused, *(f"changed: {change}" for change in outcome.changes)])
     print_lines(console, [f"missing: {line}" for line in outcome.merge.missing])
     print_lines(console, [f"note: {line}" for line in outcome.merge.warnings])
+    print_lines(console, [f"note: {line}" for line in outcome.notices])
     places = [("MTZ", outcome.merge.folder / "merged.mtz"), *(("report", path) for path in outcome.reports)]
     print_places(console, places)
     if outcome.program_ids:

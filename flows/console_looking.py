@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.console import print_lines
+from ssx_processing.pipeline.find_cell import CellSearch
 from ssx_processing.pipeline.recommendation import PointJudgement, Recommendation
 from ssx_processing.pipeline.recut import Recut
 from ssx_processing.pipeline.tuning_page import varied
@@ -70,6 +71,27 @@ def _cell(point: PointJudgement, recommendation: Recommendation) -> Text:
     mark = ("*" if is_best else "") + (">" if is_now else "")
     blank = f"{point.false_spots:.1f}" if point.safe_cut else "-"
     return Text(f"{mark}{point.n_hits}, {blank}", style="bold" if mark else "")
+
+
+def print_cells(search: CellSearch, n_frames: int) -> None:
+    """Print the cells found, the one that indexes most hits first."""
+    table = Table(title=f"cells that fit {search.n_hits} hits of {n_frames} frames")
+    for heading in ("", "lattice", "a, b, c, alpha, beta, gamma", "hits", "spots", "figure"):
+        table.add_column(heading, no_wrap=True)
+    for number, proposal in enumerate(search.proposals, start=1):
+        table.add_row(
+            str(number),
+            proposal.lattice,
+            " ".join(f"{value:.2f}" for value in proposal.cell),
+            f"{proposal.n_frames} = {100 * proposal.share:.0f} %",
+            f"{100 * proposal.explained:.0f} %",
+            f"{proposal.figure:.2f}",
+        )
+    console = Console()
+    console.print(table)
+    notes = [f"{n}: {p.note}" for n, p in enumerate(search.proposals, start=1) if p.note]
+    words = "hits: those that a cell explains best; spots: the median share of theirs; figure: the product."
+    print_lines(console, [words, *notes])
 
 
 def print_recuts(cuts: Sequence[Recut], used: Recut) -> None:

@@ -15,7 +15,7 @@ from flows.job import DataSet
 from ispyb_io.records import DataCollection
 from ispyb_io.ssx_files import write_ssx_cells, write_ssx_stats
 from ssx_processing.errors import ChunkError
-from ssx_processing.formats.chunk_folder import SUMMARY, read_table, write_json
+from ssx_processing.formats.chunk_folder import SUMMARY, read_summary, read_table, write_json
 from ssx_processing.formats.geometry_file import GeometryIdentity
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import ChunkSummary, FrameCounts, FrameRange, UnitCell
@@ -39,12 +39,19 @@ class DataSetRun:
     """By place in ``chunk_jobs``."""
     failures: dict[int, str] = field(default_factory=dict)
     """Reason, by place in ``chunk_jobs``."""
+    notices: tuple[str, ...] = ()
+    """What must be known about the cell that was given."""
     _lattices: list[pd.DataFrame] = field(default_factory=list)
 
     def add(self, place: int, summary: ChunkSummary) -> None:
         """Take in a chunk that is done."""
         self.summaries[place] = summary
         self._lattices.append(read_table(summary.folder, "lattices", [*CELL, "resolution_limit"]))
+
+    @property
+    def settings(self) -> ProcessingSettings:
+        """What its chunks are processed with."""
+        return self.chunk_jobs[0].settings
 
     @property
     def counts(self) -> FrameCounts:
@@ -68,7 +75,8 @@ class DataSetRun:
     @property
     def message(self) -> str:
         """One line for lists of results."""
-        return progress_line(self.counts, len(self.summaries), len(self.chunk_jobs), self.missing)
+        lines = (*self.missing, *self.settings.sample.assumed, *self.notices)
+        return progress_line(self.counts, len(self.summaries), len(self.chunk_jobs), lines)
 
     @property
     def median_cell(self) -> UnitCell | None:
@@ -153,13 +161,18 @@ def read_run(folder: Path, collection: DataCollection | None, first_chunk: int) 
     settings = ProcessingSettings.model_validate(content["settings"])
     jobs = chunk_jobs(plan, settings, run_folder.calibrations / content["calibration"], folder)
     data_set = DataSet(content["name"], plan.paths, folder, collection, geometry)
-    run = DataSetRun(data_set, plan, jobs, first_chunk)
+    run = DataSetRun(data_set, plan, jobs, first_chunk, notices=_cell_notices(jobs))
     for place, chunk_job in enumerate(jobs):
         if (chunk_job.folder / SUMMARY).is_file():
             run.add(place, process_chunk(chunk_job))  # found, not computed
         else:
             run.failures[place] = "not processed"
     return run
+
+
+def _cell_notices(jobs: Sequence[ChunkJob]) -> tuple[str, ...]:
+    """What the calibration said about the cell."""
+    return tuple(read_summary(jobs[0].calibration_folder).get("cell_notices", ()))
 
 
 def progress_line(

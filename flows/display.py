@@ -9,6 +9,7 @@ from uuid import UUID
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from flows.data_set_run import DataSetRun
 from flows.outcome import Outcome
@@ -50,6 +51,10 @@ class ProgressDisplay:
     def say(self, what: str) -> None:
         """Name what is being done."""
         self._bar.update(self._task, description=what if len(what) <= 30 else what[:29] + "…")
+
+    def note(self, line: str) -> None:
+        """Print a line that stays."""
+        self._bar.console.print(Text(line), soft_wrap=True)
 
     def show(self, run: DataSetRun, place: int) -> None:
         """Take in a chunk that is done or has failed."""

@@ -18,6 +18,7 @@ from ssx_processing.pipeline.calibration import Calibration
 from ssx_processing.pipeline.frame_processing import FrameProcessor
 from ssx_processing.pipeline.processed_run import ProcessedRun, read_processed_run
 from ssx_processing.pipeline.recut import run_folders
+from ssx_processing.pipeline.sample import sample_of_cell
 from ssx_processing.settings import ProcessingSettings, SpotSettings
 
 OF_LATTICES = ("spots", "indexing", "integration")
@@ -98,15 +99,14 @@ def frame_inputs(request: FrameRequest) -> FrameInputs:
         return _of_result(request, request.result)
     if not request.files:
         raise SettingsError("no image file was given; name one, or a result with --result GROUP|FOLDER")
-    has_cell = request.unit_cell is not None and request.space_group is not None
     if not request.lattice:
         if request.unit_cell is not None or request.space_group is not None:
             raise SettingsError("--cell and --space-group have no say without --lattice")
         spots = spot_settings(request.settings or {}, request.files, request.geometry_file)
         return FrameInputs(request.files, request.geometry_file, spots)
-    if not has_cell:
+    if request.unit_cell is None:
         raise SettingsError(
-            "--lattice needs a cell: give --result GROUP|FOLDER, or --cell and --space-group together"
+            "--lattice needs a cell: give --result GROUP|FOLDER, or --cell (and --space-group if known)"
         )
     settings = _own_settings(request)
     return FrameInputs(request.files, request.geometry_file, settings.spots, settings)
@@ -114,12 +114,14 @@ def frame_inputs(request: FrameRequest) -> FrameInputs:
 
 def _own_settings(request: FrameRequest) -> ProcessingSettings:
     """Settings for files that need not have been processed."""
-    if request.unit_cell is None or request.space_group is None:  # frame_inputs has seen it
-        raise SettingsError("--lattice needs --cell and --space-group")
+    if request.unit_cell is None:  # frame_inputs has seen it
+        raise SettingsError("--lattice needs --cell")
     given = _only(request.settings or {}, OF_LATTICES)
     asked = ProcessRequest(files=request.files, folder=Path(), settings=given)
     of_geometry = _gain_of(request.geometry_file, request.files)
-    return processing_settings(SiteSettings(), asked, request.unit_cell, request.space_group, of_geometry)
+    cell, group = request.unit_cell, request.space_group
+    requested = processing_settings(SiteSettings(), asked, cell, group, of_geometry)
+    return requested.with_sample(requested.sample.known or sample_of_cell(requested.sample, cell))
 
 
 def _of_result(request: FrameRequest, result: str) -> FrameInputs:

@@ -15,7 +15,7 @@ from ssx_processing.errors import ImageReadError, SettingsError
 from ssx_processing.formats.geometry_file import GeometryIdentity, geometry_identity, read_geometry
 from ssx_processing.models import UnitCell
 from ssx_processing.pipeline.plan import make_plan
-from ssx_processing.settings import ProcessingSettings, content_key
+from ssx_processing.settings import RequestedSettings, content_key
 
 NUMBER_IN_TEMPLATE = re.compile(r"#+|%0?\d*d")
 
@@ -30,9 +30,11 @@ class ProcessRequest(BaseModel):
     files: tuple[Path, ...] = ()
     """Images without ISPyB, as one data set."""
     unit_cell: UnitCell | None = None
-    """a, b, c in Å, alpha, beta, gamma in degrees; by default the sample's in ISPyB."""
+    """a, b, c in Å, alpha, beta, gamma in degrees; by default the sample's in ISPyB, else it is sought."""
     space_group: str | None = None
-    """Symbol or number; by default the sample's in ISPyB."""
+    """Symbol, number or Laue class; by default the sample's in ISPyB, else as the lattice allows."""
+    cell_cluster: int = 1
+    """Which of the cells found is taken where none is known; 1 indexes most hits."""
     settings: dict[str, Any] = {}
     """Settings that differ from the site's, e.g. {"spots": {"min_snr": 4}}."""
     folder: Path | None = None
@@ -78,7 +80,7 @@ class Job:
 
     name: str
     data_sets: tuple[DataSet, ...]
-    settings: ProcessingSettings
+    settings: RequestedSettings
     folder: Path
     group: DataCollectionGroup | None
 
@@ -101,7 +103,7 @@ def job_of_files(request: ProcessRequest, site: SiteSettings) -> Job:
     Raises
     ------
     SettingsError
-        Cell or space group were not given, or settings are wrong.
+        Settings are wrong.
     ImageReadError
         A file is missing.
     """
@@ -112,10 +114,6 @@ def job_of_files(request: ProcessRequest, site: SiteSettings) -> Job:
             raise ImageReadError(
                 f"{path}: {'is a folder; name the image files in it' if is_folder else 'no such file'}"
             )
-    if request.unit_cell is None or request.space_group is None:
-        raise SettingsError(
-            "unit cell and space group are needed for indexing; give --cell and --space-group"
-        )
     if request.folder is None:  # the validator has seen it
         raise SettingsError("the results need a folder; give --out DIR")
     if request.folder.exists() and not request.folder.is_dir():
@@ -141,7 +139,7 @@ def job_of_group(request: ProcessRequest, group: DataCollectionGroup, site: Site
     Raises
     ------
     SettingsError
-        The sample has no cell or space group, or the group has no data collections.
+        The group has no data collections, or its sample's cell contradicts its space group.
     ImageReadError
         The files of a data collection are not there.
     """
@@ -152,13 +150,6 @@ def job_of_group(request: ProcessRequest, group: DataCollectionGroup, site: Site
     sample = group.sample
     cell = request.unit_cell or (sample.unit_cell if sample else None)
     space_group = request.space_group or (sample.space_group if sample else None)
-    if cell is None or space_group is None:
-        lacks = "unit cell" if cell is None else "space group"
-        whose = f"sample {sample.name!r}" if sample else "no sample: it"
-        raise SettingsError(
-            f"{where}, {whose} has no {lacks} in ISPyB; enter it in the sample's crystal form, "
-            f"or run: ssx process --group {group.group_id} --cell ... --space-group ..."
-        )
     of_geometry = (
         settings_of_geometry(request, files_of(group.data_collections[0])) if request.geometry_file else {}
     )
@@ -186,13 +177,14 @@ def collection_folder(folder: Path, collection: DataCollection) -> Path:
 def processing_settings(
     site: SiteSettings,
     request: ProcessRequest,
-    unit_cell: UnitCell,
-    space_group: str,
+    unit_cell: UnitCell | None,
+    space_group: str | None,
     of_geometry: Mapping[str, Any] | None = None,
-) -> ProcessingSettings:
+) -> RequestedSettings:
     """Defaults, then those of the geometry file, then the site's, then the request's."""
-    sample = {"sample": {"unit_cell": unit_cell, "space_group": space_group}}
-    return ProcessingSettings.model_validate(
+    known = {"unit_cell": unit_cell, "space_group": space_group, "cell_cluster": request.cell_cluster}
+    sample = {"sample": known}
+    return RequestedSettings.model_validate(
         reduce(merged_mappings, (of_geometry or {}, site.processing, request.settings, sample))
     )
 

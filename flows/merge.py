@@ -20,7 +20,7 @@ from flows.records import JobRecords
 from flows.settings import SiteSettings
 from ispyb_io.ledger_records import Processing, WorkStatus
 from ssx_processing.errors import SettingsError
-from ssx_processing.settings import ProcessingSettings
+from ssx_processing.settings import RequestedSample, RequestedSettings
 
 
 class MergeRequest(BaseModel):
@@ -66,7 +66,7 @@ def run_merge(request: MergeRequest) -> Outcome:
     return result_of(merge(request, return_state=True))
 
 
-def changed_settings(last: Processing, overrides: Mapping[str, Any]) -> ProcessingSettings:
+def changed_settings(last: Processing, overrides: Mapping[str, Any]) -> RequestedSettings:
     """The last settings with those of the merge changed.
 
     Raises
@@ -79,11 +79,11 @@ def changed_settings(last: Processing, overrides: Mapping[str, Any]) -> Processi
         raise SettingsError(
             f"a merge can change merging.* only, not {others[0]}; for that run ssx process again"
         )
-    return ProcessingSettings.model_validate(merged_mappings(last.settings, overrides))
+    return RequestedSettings.model_validate(merged_mappings(last.settings, overrides))
 
 
 def processed_before(
-    last: Processing, settings: ProcessingSettings, databases: Databases
+    last: Processing, settings: RequestedSettings, databases: Databases
 ) -> tuple[Job, list[DataSetRun]]:
     """The job of a processing and its chunks as they lie there."""
     group_id, folder = last.data_collection_group_id, last.folder
@@ -104,8 +104,13 @@ def processed_before(
 
 def refuse_other_settings(run: DataSetRun, last: Processing) -> None:
     """Raise if the chunks planned last are not those of the last result: it would be mislabelled."""
-    planned = run.chunk_jobs[0].settings.model_dump(mode="json", exclude={"merging"})
+    planned = run.settings.model_dump(mode="json", exclude={"merging"})
     recorded = {name: value for name, value in last.settings.items() if name != "merging"}
+    if RequestedSample.model_validate(recorded["sample"]).known is None:  # found since
+        del planned["sample"], recorded["sample"]
+    else:
+        recorded["sample"] = {"assumed": []} | recorded["sample"]
+        del recorded["sample"]["cell_cluster"]
     changes = ", ".join(differences(recorded, planned))
     if changes:
         raise SettingsError(

@@ -35,6 +35,8 @@ class Outcome:
     """ISPyB's autoProcProgramIds, empty without ISPyB."""
     changes: tuple[str, ...] = ()
     """Settings that differ from those of the result merged again."""
+    notices: tuple[str, ...] = ()
+    """What must be known about the cell that was given."""
 
 
 class PartialResultError(SsxError):
@@ -75,5 +77,6 @@ def read_outcome(folder: Path) -> Outcome:
             "reports": tuple(Path(path) for path in content["reports"]),
             "program_ids": tuple(content["program_ids"]),
             "changes": tuple(content["changes"]),
+            "notices": tuple(content.get("notices", ())),
         }
     )

@@ -30,11 +30,13 @@ from flows.outcome import Outcome, PartialResultError, write_outcome
 from flows.prefect_server import start_embedded_server
 from flows.records import JobRecords
 from flows.settings import SiteSettings
-from flows.tasks import calibrate_task, chunk_task, merge_task, plan_task, report_task
+from flows.tasks import calibrate_task, chunk_task, merge_task, plan_task, report_task, sample_task
 from ispyb_io.ledger_records import WorkStatus
 from ispyb_io.results import ResultStatus
-from ssx_processing.errors import ChunkError, MergeError
+from ssx_processing.errors import ChunkError, MergeError, SettingsError
 from ssx_processing.models import FrameCounts
+from ssx_processing.pipeline.plan import Plan
+from ssx_processing.settings import SampleSettings
 
 
 @flow(name="process", flow_run_name="{request.title}", persist_result=False)
@@ -99,16 +101,40 @@ def process_data_sets(job: Job, site: SiteSettings, records: JobRecords) -> list
     runs: list[DataSetRun] = []
     plans = [plan_task(data_set, job.settings) for data_set in job.data_sets]
     with worker_processes(site.n_workers) as executor, ProgressDisplay(plans) as display:
+        display.say("looking for the cell")
+        settings = job.settings.with_sample(known_sample(job, plans))
+        for line in settings.sample.assumed:
+            display.note(line)
         for data_set, plan in zip(job.data_sets, plans, strict=True):
             display.say(f"calibrating {data_set.name}")
-            calibration = calibrate_task(plan, job.settings, data_set.folder)
-            jobs = chunk_jobs(plan, job.settings, calibration.folder, data_set.folder)
-            run = DataSetRun(data_set, plan, jobs, sum(len(r.chunk_jobs) for r in runs))
+            calibration = calibrate_task(plan, settings, data_set.folder)
+            jobs = chunk_jobs(plan, settings, calibration.folder, data_set.folder)
+            first = sum(len(r.chunk_jobs) for r in runs)
+            run = DataSetRun(data_set, plan, jobs, first, notices=calibration.cell_notices)
+            for line in calibration.cell_notices:
+                display.note(line)
             runs.append(run)
             write_plan(run)
             display.say(data_set.name)
             process_chunks(run, site, executor, records, display)
     return runs
+
+
+def known_sample(job: Job, plans: Sequence[Plan]) -> SampleSettings:
+    """Cell and space group; what is unknown is sought in one data set after the other.
+
+    Raises
+    ------
+    SettingsError
+        The cell is unknown and found in none.
+    """
+    error: SettingsError | None = None
+    for data_set, plan in zip(job.data_sets, plans, strict=True):
+        try:
+            return sample_task(plan, job.settings, data_set.folder)
+        except SettingsError as caught:
+            error = caught
+    raise error or SettingsError(f"{job.name} has no data sets")
 
 
 def process_chunks(
@@ -148,7 +174,9 @@ def conclude(
         raise ChunkError(f"{job.name}: none of {len(missing)} chunks could be processed; {missing[0]}")
     expected = len(chunks) + len(missing)
     try:
-        merge = merge_task(chunks, job, expected, missing, runs[0].plan.wavelength)
+        # after a merge with other settings these are not those of the chunks
+        settings = runs[0].settings.model_copy(update={"merging": job.settings.merging})
+        merge = merge_task(chunks, settings, job.folder, expected, missing, runs[0].plan.wavelength)
     except MergeError as error:
         records.merge_failed(runs, error)
         # what was found on the frames is worth a look all the same
@@ -156,12 +184,13 @@ def conclude(
         raise
     reports = write_reports(job, runs, merge.folder, missing)
     records.merged(runs, merge, reports[0])
+    notices = tuple(dict.fromkeys(line for run in runs for line in run.notices))
     counts = reduce(add, (run.counts for run in runs), FrameCounts())
     outcome = Outcome(
         name=job.name,
         folder=job.folder,
         status=WorkStatus.PARTIAL if missing else WorkStatus.SUCCESS,
-        message=progress_line(counts, len(chunks), expected, missing),
+        message=progress_line(counts, len(chunks), expected, (*missing, *notices)),
         counts=counts,
         chunks_expected=expected,
         chunks_done=len(chunks),
@@ -170,6 +199,7 @@ def conclude(
         reports=reports,
         program_ids=tuple(sorted(records.program_ids)),
         changes=changes,
+        notices=notices,
     )
     write_outcome(outcome)
     return outcome

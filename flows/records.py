@@ -152,7 +152,7 @@ class JobRecords:
             program=f"{PROGRAM} merge",
             command_line=self._command_line,
             status=ResultStatus.SUCCESS,
-            message=merge_line(merge),
+            message="; ".join([merge_line(merge), *runs[0].settings.sample.assumed]),
             started=self.started,
             ended=datetime.datetime.now(),
             attachments=attachments(merge.folder / "merged.mtz", report),

@@ -11,7 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
-from flows.job import DataSet, Job
+from flows.job import DataSet
 from ssx_processing.models import ChunkSummary, MergeSummary
 from ssx_processing.pipeline.calibrate import calibrate
 from ssx_processing.pipeline.calibration import Calibration
@@ -19,13 +19,20 @@ from ssx_processing.pipeline.merge import merge_chunks
 from ssx_processing.pipeline.plan import Plan, make_plan
 from ssx_processing.pipeline.process_chunk import ChunkJob, process_chunk
 from ssx_processing.pipeline.report import write_report
-from ssx_processing.settings import ProcessingSettings
+from ssx_processing.pipeline.sample import sample_of_plan
+from ssx_processing.settings import ProcessingSettings, RequestedSettings, SampleSettings, StageSettings
 
 
 @task(name="plan", task_run_name="plan {data_set.name}", cache_policy=NO_CACHE, persist_result=False)
-def plan_task(data_set: DataSet, settings: ProcessingSettings) -> Plan:
+def plan_task(data_set: DataSet, settings: StageSettings) -> Plan:
     """Look at the files and cut their frames into chunks."""
     return make_plan(data_set.paths, settings, data_set.geometry_file)
+
+
+@task(name="sample", cache_policy=NO_CACHE, persist_result=False)
+def sample_task(plan: Plan, settings: RequestedSettings, folder: Path) -> SampleSettings:
+    """Cell and space group as given, or sought in the images."""
+    return sample_of_plan(plan, settings, folder)
 
 
 @task(name="calibrate", cache_policy=NO_CACHE, persist_result=False)
@@ -50,13 +57,18 @@ def chunk_task(chunk_job: ChunkJob, executor: Executor) -> tuple[ChunkSummary, i
 
 @task(name="merge", cache_policy=NO_CACHE, persist_result=False)
 def merge_task(
-    chunks: Sequence[ChunkSummary], job: Job, expected: int, missing: Sequence[str], wavelength: float
+    chunks: Sequence[ChunkSummary],
+    settings: ProcessingSettings,
+    folder: Path,
+    expected: int,
+    missing: Sequence[str],
+    wavelength: float,
 ) -> MergeSummary:
     """Merge the observations of all chunks there are."""
     return merge_chunks(
         [chunk.folder for chunk in chunks],
-        job.settings,
-        job.folder,
+        settings,
+        folder,
         chunks_expected=expected,
         missing=missing,
         wavelength=wavelength,

@@ -20,9 +20,10 @@ from pydantic import (
     model_validator,
 )
 
+from ssx_processing.kernels.laue_classes import exact_space_group, group_of_class
 from ssx_processing.models import UnitCell
 
-ALGORITHM_VERSION = "3"
+ALGORITHM_VERSION = "4"
 """Part of every result's key; raised whenever the same input would give other numbers."""
 
 
@@ -39,6 +40,8 @@ class SampleSettings(Settings):
     """a, b, c in Å, alpha, beta, gamma in degrees."""
     space_group: str
     """Hermann-Mauguin symbol or number, e.g. P43212 or 96."""
+    assumed: tuple[str, ...] = ()
+    """What of this nobody gave but was found or assumed, a sentence each; shown with every result."""
 
     @field_validator("space_group", mode="before")
     @classmethod
@@ -76,6 +79,45 @@ class SampleSettings(Settings):
         if group is None:  # the validator has seen it
             raise ValueError(self.space_group)
         return group
+
+
+class RequestedSample(Settings):
+    """What is known of the crystal before its images are looked at."""
+
+    unit_cell: UnitCell | None = None
+    """a, b, c in Å, alpha, beta, gamma in degrees; None: to be found."""
+    space_group: str | None = None
+    """Symbol or number; a Laue class or point group, such as 4/mmm or 422; None: as the lattice allows."""
+    cell_cluster: PositiveInt = 1
+    """Which of the cells found is taken where none is given; 1 indexes most hits."""
+
+    @field_validator("space_group", mode="before")
+    @classmethod
+    def _known_symmetry(cls, value: object) -> str | None:
+        if value is None:
+            return None
+        text = str(value).strip()
+        group = exact_space_group(text)
+        if group is not None:
+            return group.xhm().replace(" ", "")
+        if group_of_class(text) is None:
+            raise ValueError(
+                f"space group {text!r} is not known; give a Hermann-Mauguin symbol, a number 1-230, "
+                "or a Laue class such as 4/mmm"
+            )
+        return text
+
+    @model_validator(mode="after")
+    def _cell_fits_space_group(self) -> Self:
+        _ = self.known
+        return self
+
+    @property
+    def known(self) -> SampleSettings | None:
+        """The sample, where cell and space group were given."""
+        if self.unit_cell is None or self.space_group is None or exact_space_group(self.space_group) is None:
+            return None
+        return SampleSettings(unit_cell=self.unit_cell, space_group=self.space_group)
 
 
 class SpotSettings(Settings):
@@ -191,8 +233,10 @@ class MergingSettings(Settings):
     """Most cycles of scaling."""
     min_observations: PositiveInt = 20
     """A lattice with fewer observations is left out."""
+    cell_cluster: PositiveInt = 1
+    """Which crystal form is merged where the cells fall into several; 1 is the largest."""
     max_cell_deviation: PositiveFloat = 4.0
-    """A lattice whose cell is further from the median, in robust standard deviations, is left out."""
+    """A lattice whose cell is further from its form's median, in robust standard deviations, is left out."""
     min_cc: float = 0.1
     """A lattice that correlates less with the merged intensities is left out."""
     b_restraint: PositiveFloat = 15.0
@@ -201,17 +245,45 @@ class MergingSettings(Settings):
     """1/Å beyond a lattice's own resolution estimate up to which its observations are merged."""
 
 
-class ProcessingSettings(Settings):
-    """All settings of the processing of one data set."""
+class CellSearchSettings(Settings):
+    """How an unknown cell is sought."""
 
-    sample: SampleSettings
+    n_frames: PositiveInt = 300
+    """Frames looked at, spread evenly."""
+    min_edge: PositiveFloat = 20.0
+    """Å; shortest edge of the primitive cell."""
+    max_edge: PositiveFloat = 350.0
+    """Å; longest edge of the primitive cell."""
+
+
+class StageSettings(Settings):
+    """Settings of the stages, whatever the sample."""
+
     spots: SpotSettings = SpotSettings()
     indexing: IndexingSettings = IndexingSettings()
     integration: IntegrationSettings = IntegrationSettings()
     calibration: CalibrationSettings = CalibrationSettings()
+    cells: CellSearchSettings = CellSearchSettings()
     merging: MergingSettings = MergingSettings()
     frames_per_chunk: PositiveInt = 250
     """Frames of one chunk, the unit that runs in parallel, is retried and reused."""
+
+
+class ProcessingSettings(StageSettings):
+    """All settings of the processing of one data set."""
+
+    sample: SampleSettings
+
+
+class RequestedSettings(StageSettings):
+    """Settings as they were asked for, where the sample may still be unknown."""
+
+    sample: RequestedSample = RequestedSample()
+
+    def with_sample(self, sample: SampleSettings) -> ProcessingSettings:
+        """These settings for a sample that is known now."""
+        stages = {name: getattr(self, name) for name in StageSettings.model_fields}
+        return ProcessingSettings(sample=sample, **stages)
 
 
 def content_key(content: Mapping[str, Any]) -> str:

@@ -21,6 +21,11 @@ class RunFolder:
         return self.path / "calibration"
 
     @property
+    def cells(self) -> Path:
+        """One folder per search for an unknown cell, named by its key."""
+        return self.path / "cells"
+
+    @property
     def hot_pixels(self) -> Path:
         """One folder per calibration, one file in it per chunk that found hot pixels."""
         return self.path / "hot_pixels"

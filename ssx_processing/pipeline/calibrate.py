@@ -15,6 +15,7 @@ from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.hot_pixels import hot_pixels
 from ssx_processing.models import Geometry, SpotList
 from ssx_processing.pipeline.calibration import Calibration, read_calibration, write_calibration
+from ssx_processing.pipeline.cell_check import check_cell
 from ssx_processing.pipeline.frame_processing import FrameProcessor
 from ssx_processing.pipeline.geometry_refinement import refine_geometry
 from ssx_processing.pipeline.plan import Plan
@@ -38,6 +39,8 @@ def calibrate(
     ------
     ImageReadError
         None of the frames looked at can be read.
+    SettingsError
+        The cell given indexes nothing, and another does.
     """
     key = calibration_key(plan, settings)
     folder = RunFolder(run_folder).calibrations / key
@@ -92,6 +95,9 @@ def _learn(
         n_hits=len(hits),
         n_lattices=refinement.n_lattices,
         n_hot_pixels=int(hot.sum()),
+        cell_notices=check_cell(
+            hits, frames.geometry, lambda spots: processor.index(spots).lattices, settings
+        ),
     )
 
 

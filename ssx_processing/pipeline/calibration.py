@@ -44,6 +44,8 @@ class Calibration:
     n_hits: int
     n_lattices: int
     n_hot_pixels: int
+    cell_notices: tuple[str, ...] = ()
+    """What must be known about the cell that was given."""
     reused: bool = False
 
 

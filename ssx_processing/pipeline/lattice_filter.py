@@ -4,20 +4,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ssx_processing.errors import MergeError
+from ssx_processing.kernels.cell_populations import cell_populations
 from ssx_processing.kernels.merging import BAD_SCALE, LOW_CC
 from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
 
 CELL_OUTLIER = "cell far from the median"
+OTHER_CLUSTER = "other_cell_cluster"
 TOO_FEW = "too few observations"
 REASON_OF_VERDICT = {BAD_SCALE: "scale not positive", LOW_CC: "low correlation"}
 
 _MIN_FOR_CELLS = 5  # a median and a robust deviation of fewer say nothing
+_WORTH_SAYING = 0.05  # Å or degrees
 _LENGTH_FLOOR = 5e-4
 _ANGLE_FLOOR_DEG = 0.03
 
 
-def cell_deviation(cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Largest deviation of each cell's parameters from their medians, in robust standard deviations.
+def cell_deviation(
+    cells: NDArray[np.float64], reference: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Largest deviation of each cell's parameters from the medians, in robust standard deviations.
 
     1.4826 times the median absolute deviation, but never less than 0.05 % of a length or 0.03 degrees,
     so that parameters which are fixed by symmetry or hardly vary exclude nothing.
@@ -26,6 +32,8 @@ def cell_deviation(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     ----------
     cells : (n, 6) array
         a b c in Å, alpha beta gamma in degrees.
+    reference : (m, 6) array
+        Cells whose medians and deviations count; by default the same.
 
     Examples
     --------
@@ -34,14 +42,73 @@ def cell_deviation(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     >>> cell_deviation(cells).round(3).tolist()
     [10.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     """
-    median = np.median(cells, axis=0)
-    robust = 1.4826 * np.median(np.abs(cells - median), axis=0)
+    reference = cells if reference is None else reference
+    median = np.median(reference, axis=0)
+    robust = 1.4826 * np.median(np.abs(reference - median), axis=0)
     floor = np.concatenate([_LENGTH_FLOOR * median[:3], np.full(3, _ANGLE_FLOOR_DEG)])
     return np.max(np.abs(cells - median) / np.maximum(robust, floor), axis=1)
 
 
-def is_cell_outlier(lattices: pd.DataFrame, max_deviation: float) -> NDArray[np.bool_]:
-    """Lattices whose cell is further from the median than allowed; none among fewer than five."""
-    if len(lattices) < _MIN_FOR_CELLS:
-        return np.zeros(len(lattices), np.bool_)
-    return cell_deviation(lattices[CELL_COLUMNS].to_numpy(np.float64)) > max_deviation
+def cell_verdicts(
+    lattices: pd.DataFrame, cluster: int, max_deviation: float
+) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
+    """(n,) why a lattice is left out for its cell, empty where it is not, and the (n,) cluster of each.
+
+    Lattices of the cluster wanted, and those of no cluster, must not be further from the median of that
+    cluster than allowed; among fewer than five none is left out.
+
+    Parameters
+    ----------
+    cluster
+        Number of the cluster that is merged; 1 is the largest.
+    max_deviation
+        In robust standard deviations.
+
+    Raises
+    ------
+    MergeError
+        There is no such cluster.
+    """
+    cells = lattices[CELL_COLUMNS].to_numpy(np.float64)
+    clusters = cell_populations(cells)
+    reasons = np.full(len(lattices), "", object)
+    if len(lattices) < _MIN_FOR_CELLS and cluster == 1:
+        return reasons, clusters
+    wanted = clusters == cluster
+    if not wanted.any():
+        raise MergeError(
+            f"there is no cell cluster {cluster}: the cells of {len(lattices)} lattices form "
+            f"{clusters.max(initial=0)}; choose another with merging.cell_cluster"
+        )
+    others = (clusters > 0) & ~wanted
+    reasons[others] = OTHER_CLUSTER
+    mine = np.flatnonzero(~others)
+    deviation = cell_deviation(cells[mine], cells[wanted])
+    reasons[mine[deviation > max_deviation]] = CELL_OUTLIER
+    return reasons, clusters
+
+
+def cluster_words(cells: pd.DataFrame, clusters: NDArray[np.int64], merged: int) -> str:
+    """One sentence on the crystal forms there are; empty if there is one only.
+
+    Parameters
+    ----------
+    cells
+        Columns `CELL_COLUMNS`, one row per lattice.
+    clusters : (n,) array
+        Their clusters.
+    merged
+        Number of the cluster that is merged.
+    """
+    n = int(clusters.max(initial=0))
+    if n < 2:
+        return ""
+    medians = [cells.loc[clusters == k, CELL_COLUMNS].median() for k in range(1, n + 1)]
+    differing = [name for name in CELL_COLUMNS if np.ptp([m[name] for m in medians]) > _WORTH_SAYING]
+    forms = "; ".join(
+        f"{k}: {int((clusters == k).sum())} lattices "
+        + " ".join(f"{name} {median[name]:.2f}" for name in differing)
+        for k, median in enumerate(medians, start=1)
+    )
+    others = ", ".join(f"--cell-cluster {k}" for k in range(1, n + 1) if k != merged)
+    return f"{n} cell clusters ({forms}); number {merged} is merged; the others: ssx merge with {others}"

@@ -18,6 +18,7 @@ from ssx_processing.kernels.statistics import shell_statistics, wilson_b
 from ssx_processing.kernels.symmetry import indexing_ambiguity_operators
 from ssx_processing.models import MergeSummary, ShellStatistics
 from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
+from ssx_processing.pipeline.lattice_filter import cluster_words
 from ssx_processing.pipeline.merge_input import MergeInput, read_merge_input
 from ssx_processing.pipeline.merge_steps import Merged, excluded_counts, merge_to, select_candidates
 from ssx_processing.pipeline.resolution import resolution_from_cc_half, resolution_from_completeness
@@ -171,8 +172,20 @@ def _summarise(
         overall=overall,
         shells=shells,
         wilson_b=wilson_b(merged.unit.d, merged.estimate.intensity, merged.unit.epsilon),
-        warnings=(*chunk_warnings, *warnings, *_warnings(merged, overall)),
+        warnings=(
+            *chunk_warnings,
+            *settings.sample.assumed,
+            *_forms(data, merged, settings.merging),
+            *warnings,
+            *_warnings(merged, overall),
+        ),
     )
+
+
+def _forms(data: MergeInput, merged: Merged, merging: MergingSettings) -> list[str]:
+    """Say which crystal forms there are besides the one that is merged."""
+    words = cluster_words(data.lattices, merged.clusters, merging.cell_cluster)
+    return [words] if words else []
 
 
 def _warnings(merged: Merged, overall: ShellStatistics) -> list[str]:
@@ -254,6 +267,7 @@ def _lattice_table(data: MergeInput, merged: Merged) -> pd.DataFrame:
         column[merged.rows] = values
         table[name] = column
     table["n_merged"] = merged.n_merged
+    table["cell_cluster"] = merged.clusters
     table["half"] = merged.half + 1
     table["filter_reason"] = merged.reasons.astype(str)
     return table

@@ -21,10 +21,9 @@ from ssx_processing.kernels.symmetry import AsymmetricUnit, asymmetric_unit, sym
 from ssx_processing.models import UnitCell
 from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
 from ssx_processing.pipeline.lattice_filter import (
-    CELL_OUTLIER,
     REASON_OF_VERDICT,
     TOO_FEW,
-    is_cell_outlier,
+    cell_verdicts,
 )
 from ssx_processing.pipeline.merge_input import MergeInput
 from ssx_processing.settings import MergingSettings
@@ -43,6 +42,8 @@ class Candidates:
     """Median over the lattices whose cell fits, with the symmetry's constraints."""
     reasons: NDArray[np.object_]
     """(n_lattices,) why a lattice is left out; empty where it is not."""
+    clusters: NDArray[np.int64]
+    """(n_lattices,) crystal form of each, 1 the largest; 0 for none."""
     hkl: NDArray[np.int32]
     """(n_observations, 3)."""
     d_star: NDArray[np.float64]
@@ -67,6 +68,8 @@ class Merged:
     """Rows of the lattices that were scaled."""
     reasons: NDArray[np.object_]
     """(n_lattices,) as in `Candidates`, verdicts of the scaling included."""
+    clusters: NDArray[np.int64]
+    """(n_lattices,) as in `Candidates`."""
     half: NDArray[np.uint8]
     """(n_lattices,)."""
     n_merged: NDArray[np.int64]
@@ -87,8 +90,8 @@ class Merged:
 def select_candidates(data: MergeInput, space_group: str, settings: MergingSettings) -> Candidates:
     """Cell filter and each lattice's own resolution limit."""
     lattices = data.lattices
-    outlier = is_cell_outlier(lattices, settings.max_cell_deviation)
-    reasons = np.where(outlier, CELL_OUTLIER, "").astype(object)
+    reasons, clusters = cell_verdicts(lattices, settings.cell_cluster, settings.max_cell_deviation)
+    outlier = reasons != ""
     median = lattices.loc[~outlier, CELL_COLUMNS].median()
     a, b, c, alpha, beta, gamma = (float(median[name]) for name in CELL_COLUMNS)
     cell = symmetrised_cell((a, b, c, alpha, beta, gamma), space_group)
@@ -106,6 +109,7 @@ def select_candidates(data: MergeInput, space_group: str, settings: MergingSetti
     return Candidates(
         unit_cell=cell,
         reasons=reasons,
+        clusters=clusters,
         hkl=hkl[keep],
         d_star=d_star[keep],
         row=row[keep],
@@ -173,7 +177,7 @@ def merge_to(
     sums = merge_sums(observations, scaling.reference, friedel_minus=minus, half=half[rows])
     of_observation = rows[observations.lattice_of_observation()]
     n_merged = np.bincount(of_observation[scaling.reference.weight > 0], minlength=len(reasons))
-    return Merged(unit, sums, scaling, rows, reasons, half, n_merged)
+    return Merged(unit, sums, scaling, rows, reasons, candidates.clusters, half, n_merged)
 
 
 def _observations(

@@ -8,7 +8,7 @@ from pathlib import Path
 from ssx_processing.errors import ImageReadError
 from ssx_processing.formats.frames import FrameSet
 from ssx_processing.models import FrameRange
-from ssx_processing.settings import ProcessingSettings, content_key
+from ssx_processing.settings import StageSettings, content_key
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Plan:
     """Stands in for the geometry of all files."""
 
 
-def make_plan(paths: Sequence[Path], settings: ProcessingSettings, geometry_file: Path | None = None) -> Plan:
+def make_plan(paths: Sequence[Path], settings: StageSettings, geometry_file: Path | None = None) -> Plan:
     """Look at the files and cut their frames into chunks.
 
     Parameters

@@ -95,6 +95,8 @@ def _frames(data: ReportData) -> Iterator[Notice]:
 
 def _geometry(data: ReportData) -> Iterator[Notice]:
     calibration, settings = data.calibration, data.settings
+    if calibration is not None and calibration.cell_notices:
+        yield Notice(False, "The unit cell given needs a look", calibration.cell_notices)
     if calibration is not None and data.counts.frame_hits:
         shift = float(np.hypot(*calibration.beam_shift_px))
         if shift > LARGE_BEAM_SHIFT_PX:

@@ -82,7 +82,6 @@ def test_wrong_images_are_one_line_that_names_the_file(
         ((*LYSOZYME[:2], "--space-group", "P212121x"), "space group 'P212121x' is not known"),
         (("--cell", "79,78,37.9,90,90,90", "--space-group", "P43212"), "contradicts space group"),
         (("--cell", "79,78", "--space-group", "P43212"), "--cell 79,78: expected six numbers"),
-        (LYSOZYME[:2], "give --cell and --space-group"),
         ((*LYSOZYME, "--set", "spots.min_snrr=4"), "spots.min_snrr: there is no such setting"),
         ((*LYSOZYME, "--set", "spots.min_snr=-4"), "spots.min_snr: Input should be greater than 0, got '-4'"),
         ((*LYSOZYME, "--set", "spots"), "--set spots: expected section.name=value"),

@@ -14,6 +14,7 @@ from flows.databases import find_job, open_databases
 from flows.folder_lock import exclusive
 from flows.job import Job, ProcessRequest
 from flows.looks import GroupLook, UnfinishedGroupsError, Verdict, look_at_groups
+from flows.merge import MergeRequest, run_merge
 from flows.settings import SiteSettings
 from flows.watch import process_ready, run_watch
 from ispyb_io.ledger_records import WorkStatus
@@ -43,23 +44,44 @@ def test_the_watcher_finds_the_group_and_processes_it_once(group_id: int, site: 
     assert (row_counts(tmp_path / "ispyb.sqlite"), row_counts(tmp_path / "ledger.sqlite")) == before
 
 
-def test_a_group_without_a_cell_fails_with_a_message_and_the_others_go_on(
-    group_id: int, ispyb: Engine, chip: SimulatedChip, site: SiteSettings, tmp_path: Path
+def test_a_group_without_cell_and_space_group_is_processed_with_those_found_and_says_so(
+    group_id: int, ispyb: Engine, site: SiteSettings, tmp_path: Path
 ):
+    change(ispyb, "UPDATE Crystal SET cell_a = NULL, spaceGroup = NULL")
+    (look,) = run_watch(site)
+    assert look.verdict is Verdict.PROCESSED
+    collection, merged = rows(tmp_path / "ispyb.sqlite", "SELECT * FROM AutoProcProgram")
+    for program in (collection, merged):
+        assert program["processingStatus"] == "SUCCESS"
+        assert "cell not given: taking 79." in program["processingMessage"]
+        assert "space group not given: P 4 2 2" in program["processingMessage"]
+    (result,) = rows(tmp_path / "ispyb.sqlite", "SELECT spaceGroup, refinedCell_a FROM AutoProc")
+    assert result["spaceGroup"] == "P422"
+    assert result["refinedCell_a"] == pytest.approx(79.1, rel=0.005)
+    assert [seen.verdict for seen in run_watch(site)] == [Verdict.DONE]
+    again = run_merge(MergeRequest(group_id=group_id, settings={"merging": {"d_min": "3.0"}}))
+    assert again.changes == ("merging.d_min: None -> 3.0",)
+    assert again.merge.space_group == "P422"
+
+
+def test_a_group_without_a_cell_on_which_none_is_found_fails_with_a_message_and_the_others_go_on(
+    ispyb: Engine, chip: SimulatedChip, site: SiteSettings, tmp_path: Path
+):
+    settings = CHIP.model_copy(update={"n_frames": 40, "n_files": 1, "hit_fraction": 0.0, "name": "blank"})
+    blank = enter_chip(ispyb, simulate_chip(tmp_path / "blank", settings), settings)
     change(ispyb, "UPDATE Crystal SET cell_a = NULL")
     good = enter_chip(ispyb, chip, CHIP.model_copy(update={"name": "good"}))
-    with pytest.raises(
-        UnfinishedGroupsError, match=f"group {group_id} .* has no unit cell in ISPyB"
-    ) as error:
+    reason = "no unit cell was given, and none can be found: there are only 0 hits"
+    with pytest.raises(UnfinishedGroupsError, match=f"group {blank.group_id}: {reason}") as error:
         run_watch(site)
     verdicts = {look.group_id: look.verdict for look in error.value.looks}
-    assert verdicts == {group_id: Verdict.FAILED, good.group_id: Verdict.PROCESSED}
+    assert verdicts == {blank.group_id: Verdict.FAILED, good.group_id: Verdict.PROCESSED}
     messages = rows(
         tmp_path / "ispyb.sqlite",
         "SELECT processingMessage FROM AutoProcProgram WHERE processingStatus = 'FAILED'",
     )
     assert len(messages) == 1
-    assert "has no unit cell in ISPyB" in messages[0]["processingMessage"]
+    assert reason in messages[0]["processingMessage"]
 
 
 def test_a_group_whose_frames_are_not_all_there_is_waited_for(

@@ -18,12 +18,21 @@ PACKAGE = Path(ssx_processing.__file__).parent
 RECORD = Path(__file__).parents[1] / "data" / "algorithm.json"
 STEPS = (
     "calibrate",
+    "cell_and_distance",
+    "cell_candidates",
     "chunk_tables",
+    "detector_normals",
+    "find_cell",
+    "fitted_hits",
     "frame_processing",
+    "geometry_refinement",
     "lattice_filter",
+    "lattice_refinement",
     "merge_input",
     "merge_steps",
+    "population",
     "resolution",
+    "sample",
 )
 SKIPPED = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 
