@@ -16,8 +16,8 @@ from ssx_processing.models import UnitCell
 
 TABLE_POINTS = 60_000
 """Reciprocal lattice points of the pair search at most: of large cells those of low angle only."""
-METRIC_TOLERANCE_DEG = 0.1
-"""Obliquity up to which a rotation counts as a symmetry of the expected lattice."""
+METRIC_TOLERANCE_DEG = 0.25
+"""Obliquity up to which a rotation counts as a symmetry of the expected lattice: a still does not tell."""
 PSEUDO_TOLERANCE_DEG = 5.0
 """Up to which it is nearly one: the spots of one orientation then nearly fit another."""
 MAX_PSEUDO_ROTATIONS = 6

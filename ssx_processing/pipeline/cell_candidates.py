@@ -1,5 +1,6 @@
 """A lattice that may be the one sought: its cell measured, its symmetry decided, tried on all hits."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,7 +75,7 @@ def settled(
     cluster: CellCluster, hits: Sequence[SpotVectors], s0: NDArray[np.float64], sigma_q: float
 ) -> Candidate | None:
     """Measure a cluster's cell on more frames without constraints, decide on its symmetry, try it on all."""
-    triclinic = Indexer(search_lattice(cluster.cell, gemmi.SpaceGroup("P 1")), s0, sigma_q, max_lattices=1)
+    triclinic = _indexer(cluster.cell, gemmi.SpaceGroup("P 1"), s0, sigma_q)
     best = sorted(hits, key=lambda hit: -len(hit.q))[:MAX_SETTLED]
     free = [a for a in (_freely_fitted(triclinic, hit) for hit in best) if a is not None]
     if len(free) < MIN_SETTLED:
@@ -89,6 +90,13 @@ def settled(
     return max(as_good, key=lambda candidate: len(candidate.type.space_group.operations().sym_ops))
 
 
+def _indexer(
+    cell: UnitCell, space_group: gemmi.SpaceGroup, s0: NDArray[np.float64], sigma_q: float
+) -> Indexer:
+    """For one lattice of a frame, in any of the ways in which a nearly symmetric cell may be taken."""
+    return Indexer(search_lattice(cell, space_group), s0, sigma_q, max_lattices=1, min_gap=-math.inf)
+
+
 def _tried(
     found: LatticeType,
     n_seeds: int,
@@ -97,7 +105,7 @@ def _tried(
     hits: Sequence[SpotVectors],
 ) -> Candidate:
     """A candidate with what it makes of each hit; a cell that had to be strained to fit counts less."""
-    indexer = Indexer(search_lattice(found.cell, found.space_group), s0, sigma_q, max_lattices=1)
+    indexer = _indexer(found.cell, found.space_group, s0, sigma_q)
     log10_e, fraction, cells = np.zeros(len(hits)), np.zeros(len(hits)), np.full((len(hits), 6), np.nan)
     for i, hit in enumerate(hits):
         row = _indexed(indexer, hit)
@@ -123,7 +131,7 @@ def _types_of(
     n = n_orientations(a_matrices, lattice)
     spread = max(1.5, 4.0 / np.sqrt(n)) * robust_sigmas(cells)
     median = _reduced_median(cells)
-    length, angle = 0.003 * (1 + 3 / n), 0.25 * (1 + 3 / n)
+    length, angle = 0.003 * (1 + 4 / n), 0.25 * (1 + 4 / n)
     wide = max(length, float((spread[:3] / cells[0, :3]).max())), max(angle, float(spread[3:].max()))
     narrow = length, angle
     return lattice_type(median, *wide), lattice_type(median, *narrow), lattice_type(seed, *narrow)

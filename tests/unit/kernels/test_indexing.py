@@ -140,7 +140,7 @@ def test_the_second_best_orientation_is_weighed_on_the_spots_of_the_best(rng):
     found, _ = alone.index(q, np.ones(80))
     assert len(found) == 2
     assert min(one.runner_up_gap for one in found if np.isfinite(one.runner_up_gap)) > 20
-    nearly = indexer((45.0, 65.0, 92.0, 90.0, 90.2, 90.0), "P 1 21 1")
+    nearly = indexer((45.0, 65.0, 92.0, 90.0, 90.3, 90.0), "P 1 21 1")
     q = pattern(Rotation.random(rng=rng).as_matrix() @ nearly.lattice.b, 40, rng)
     found, misfit = nearly.index(q, np.ones(40))
     assert (found, misfit) == ([], Misfit.AMBIGUOUS)
