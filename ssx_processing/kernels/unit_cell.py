@@ -20,7 +20,7 @@ METRIC_TOLERANCE_DEG = 0.25
 """Obliquity up to which a rotation counts as a symmetry of the expected lattice: a still does not tell."""
 PSEUDO_TOLERANCE_DEG = 5.0
 """Up to which it is nearly one: the spots of one orientation then nearly fit another."""
-MAX_PSEUDO_ROTATIONS = 6
+MAX_PSEUDO_ROTATIONS = 23
 
 
 def b_matrix(cell: UnitCell) -> NDArray[np.float64]:

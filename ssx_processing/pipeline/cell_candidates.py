@@ -131,19 +131,18 @@ def _types_of(
     n = n_orientations(a_matrices, lattice)
     spread = max(1.5, 4.0 / np.sqrt(n)) * robust_sigmas(cells)
     median = _reduced_median(cells)
-    length, angle = 0.003 * (1 + 4 / n), 0.25 * (1 + 4 / n)
+    length, angle = 0.003 * (1 + 3 / n), 0.25 * (1 + 3 / n)
     wide = max(length, float((spread[:3] / cells[0, :3]).max())), max(angle, float(spread[3:].max()))
     narrow = length, angle
     return lattice_type(median, *wide), lattice_type(median, *narrow), lattice_type(seed, *narrow)
 
 
 def n_orientations(a_matrices: Sequence[NDArray[np.float64]], lattice: SearchLattice) -> int:
-    """How many of the orientations differ."""
+    """How many of the orientations differ, other settings of a nearly symmetric lattice not counted."""
+    nearly = np.concatenate([lattice.rotations, lattice.pseudo_rotations])
     different: list[NDArray[np.float64]] = []
     for a in a_matrices:
-        if all(
-            misorientation_deg(a, other, lattice.b, lattice.rotations) > DIFFERENT_DEG for other in different
-        ):
+        if all(misorientation_deg(a, other, lattice.b, nearly) > DIFFERENT_DEG for other in different):
             different.append(a)
     return len(different)
 
