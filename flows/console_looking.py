@@ -76,7 +76,7 @@ def _cell(point: PointJudgement, recommendation: Recommendation) -> Text:
 def print_cells(search: CellSearch, n_frames: int) -> None:
     """Print the cells found, the one that indexes most hits first."""
     table = Table(title=f"cells that fit {search.n_hits} hits of {n_frames} frames")
-    for heading in ("", "lattice", "a, b, c, alpha, beta, gamma", "hits", "spots", "figure"):
+    for heading in ("", "type", "a, b, c, alpha, beta, gamma", "hits", "spots", "f"):
         table.add_column(heading, no_wrap=True)
     for number, proposal in enumerate(search.proposals, start=1):
         table.add_row(
@@ -90,7 +90,7 @@ def print_cells(search: CellSearch, n_frames: int) -> None:
     console = Console()
     console.print(table)
     notes = [f"{n}: {p.note}" for n, p in enumerate(search.proposals, start=1) if p.note]
-    words = "hits: those that a cell explains best; spots: the median share of theirs; figure: the product."
+    words = "hits: those that a cell explains best; spots: the median share of theirs; f: the product."
     print_lines(console, [words, *notes])
 
 

@@ -233,8 +233,9 @@ class MergingSettings(Settings):
     """Most cycles of scaling."""
     min_observations: PositiveInt = 20
     """A lattice with fewer observations is left out."""
-    cell_cluster: PositiveInt = 1
-    """Which crystal form is merged where the cells fall into several; 1 is the largest."""
+    cell_cluster: PositiveInt | None = None
+    """Which crystal form is merged where the cells fall into several; 1 is the largest; by default the one
+    whose cell is nearest to the expected one."""
     max_cell_deviation: PositiveFloat = 4.0
     """A lattice whose cell is further from its form's median, in robust standard deviations, is left out."""
     min_cc: float = 0.1

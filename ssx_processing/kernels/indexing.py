@@ -24,8 +24,8 @@ PROPOSALS = 24
 """Orientations kept by each search."""
 SEEDS, SEEDS_OF_REST = 14, 8
 """Spots that are paired: of a frame, and of what a first lattice leaves over."""
-MAX_TRIALS, MAX_TRIALS_OF_REST = 12000, 2000
-"""Orientations that pairs propose at most, which bounds the time of a hard frame."""
+MAX_TRIALS, MAX_TRIALS_OF_REST, MAX_TRIALS_OF_FEW = 12000, 2500, 800
+"""Orientations that pairs propose at most: of a frame, of what is left over, and if that is little."""
 ALONG_RAY = (6e-4, 2e-3)
 """Excitation errors expected before any are known: at |q| = 0 in 1/Å, and per |q|."""
 SAME_ORIENTATION_DEG = 3.0
@@ -36,11 +36,8 @@ CELL_TOLERANCE = 0.004
 """Relative error of the expected cell for which pairs are matched."""
 SURE_FRACTION = 0.45
 """A solution that explains more of the spots may explain each of them less well."""
-HALVES = np.array([[h, k, m] for h in (0, 1) for k in (0, 1) for m in (0, 1)][1:])
-"""Points whose product with one of these is even are half of a lattice."""
-FEWEST_FOR_COINCIDENCE = 7
 FEWEST_FOR_AXIS = 25
-"""Left-over spots that are worth the axis search; fewer are nearly always false."""
+"""Left-over spots that are worth more effort; fewer are nearly always false."""
 
 
 @dataclass(frozen=True)
@@ -201,21 +198,11 @@ class Indexer:
         columns = spot_columns(q)
         solutions = self._refined(q, columns, *self._by_pairs(q, columns, snr[order], is_first=is_first))
         n = len(q)
-        is_doubtful = self._is_coincidence(q, solutions)
-        is_sure = not is_doubtful and _is_sure(-float(solutions.log10_e[0]), int(solutions.matched[0]), n)
-        if is_sure or not (is_first or is_doubtful or n >= FEWEST_FOR_AXIS):
+        is_sure = _is_sure(-float(solutions.log10_e[0]), int(solutions.matched[0]), n)
+        if not solutions.is_half and (is_sure or not (is_first or n >= FEWEST_FOR_AXIS)):
             return solutions
         others = self._refined(q, columns, *self._by_axis(q, columns))
         return others if others.log10_e[0] < solutions.log10_e[0] else solutions
-
-    def _is_coincidence(self, q: NDArray[np.float64], solutions: Solutions) -> bool:
-        """Whether the spots lie on half of the lattice's points only, as where another one crosses it."""
-        squares, _ = squared_deviations(q, self.s0, solutions.a[0], self.errors)
-        hkl = np.rint(q[squares < solutions.limit[0]] @ real_space(solutions.a[0]).T)
-        if len(hkl) < FEWEST_FOR_COINCIDENCE:
-            return False
-        even = (hkl @ HALVES.T) % 2 == 0
-        return bool(even.mean(axis=0).max() > 0.9)
 
     def _refined(
         self,
@@ -241,6 +228,8 @@ class Indexer:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         scores, rotations = np.full(PROPOSALS, -1.0), np.zeros((PROPOSALS, 3, 3))
         n_seeds, max_trials = (SEEDS, MAX_TRIALS) if is_first else (SEEDS_OF_REST, MAX_TRIALS_OF_REST)
+        if not is_first and len(q) < FEWEST_FOR_AXIS:
+            max_trials = MAX_TRIALS_OF_FEW
         pair_search(
             q, columns, pair_seeds(q, snr, n_seeds), self.points, self.lattice.lengths, self.first,
             self.first_lengths, self.to_hkl_crystal, self.weights, self.sigma_q, CELL_TOLERANCE,

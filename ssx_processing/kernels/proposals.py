@@ -12,7 +12,7 @@ from ssx_processing.kernels.refinement import RIGID_ROUNDS, SCALES, STRAIN_SIGMA
 
 LOOSE = np.array([10.0, 7.0, 5.0])
 """Rounds that every proposal gets, as `refinement.SCALES`."""
-LOOSELY_REFINED = 8
+LOOSELY_REFINED = 6
 """Different proposals that are refined loosely."""
 FINALISTS = 3
 """Of these, refined in full."""
@@ -20,15 +20,20 @@ MAX_CELL_PENALTY = 3.0
 """A cell that deviates counts against a solution by so much at most: the expected one may be wrong."""
 
 
-POLISHED = 1.5
-"""A solution whose matched spots each say less than this, in powers of ten, may be beside the best."""
+POLISHED = (1.5, 2.0)
+"""A solution whose matched spots each say less than this, in powers of ten, may be beside the best; the
+second where several orientations lie within a degree."""
+FEWEST_FOR_HALF = 7
+"""Spots from which it tells something that they lie on half of a lattice."""
 WIDE_POLISH = math.radians(0.5)
-"""Where orientations differ by less, several lie within a degree: it is sought further away too."""
+"""Where orientations closer than this differ, several lie within a degree."""
 WORTH_POLISHING = -2.0
 """log10 E above which it is chance anyhow."""
 AROUND = np.array(
     [[i, j, k] for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1) if (i, j, k) != (0, 0, 0)], float
 )
+RADII = (1.3, 3.5, 6.0)
+"""Sizes of the turns; the first only, unless several orientations lie within a degree."""
 AROUND /= np.linalg.norm(AROUND, axis=1)[:, None]
 """Directions of small turns from which it is sought again."""
 
@@ -46,6 +51,8 @@ class Solutions(NamedTuple):
     """(n,) squared deviation up to which they do."""
     gap: float
     """By how much any other explains the first one's spots worse, in powers of ten; nan without others."""
+    is_half: bool
+    """The spots of the first lie on half of its points only, as where it crosses another lattice."""
 
 
 @njit(cache=True, nogil=True)
@@ -133,7 +140,7 @@ def refine_proposals(
     apart: float,
     scores: NDArray[np.float64],
     rotations: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], float]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], float, bool]:
     """Refine proposals, the most promising in full, with what pseudo-symmetry makes of the best of them.
 
     Parameters
@@ -197,13 +204,13 @@ def refine_proposals(
         found_a[0] = b
         log10_e[0], matched[0], limit[0], rank[0], n = 0.0, 0, 0.0, 0.0, 1
     best = np.argmin(rank[:n])
-    if WORTH_POLISHING > log10_e[best] > -POLISHED * matched[best]:
+    is_wide = apart < WIDE_POLISH
+    if WORTH_POLISHING > log10_e[best] > -POLISHED[int(is_wide)] * matched[best]:
         trial, turned = np.empty((3, 3)), np.empty((3, 3))
         start = found_rotation[best].copy()
-        for k in range(AROUND.shape[0] * (2 if apart < WIDE_POLISH else 1)):
+        for k in range(AROUND.shape[0] * (len(RADII) if is_wide else 1)):
             turned[:] = start
-            size = 1.3 * apart if k < AROUND.shape[0] else 3.5 * apart
-            rotate(turned, AROUND[k % AROUND.shape[0]] * size)
+            rotate(turned, AROUND[k % AROUND.shape[0]] * (RADII[k // AROUND.shape[0]] * apart))
             strain[:] = 0.0
             refine_lattice(q, s0, b, strains, turned, strain, errors, SCALES, RIGID_ROUNDS, trial)
             squares, density = squared_deviations(q, s0, trial, errors)
@@ -215,13 +222,35 @@ def refine_proposals(
                 matched[best], limit[best] = n_matched, own_limit
     best_first = np.argsort(rank[:n])
     a, penalties = found_a[best_first], penalty[best_first]
+    squares, density = squared_deviations(q, s0, a[0], errors)
+    own = squares < limit[best_first[0]]
     return (
         a,
         log10_e[best_first],
         matched[best_first],
         limit[best_first],
-        _gap(q, s0, a, errors, float(limit[best_first[0]]), penalties),
+        _gap(q[own], s0, a, errors, log10_chance(squares[own], density[own])[0], penalties),
+        _is_half(q[own], a[0]),
     )
+
+
+@njit(cache=True, nogil=True)
+def _is_half(q: NDArray[np.float64], a: NDArray[np.float64]) -> bool:
+    """Whether nearly all spots have indices h whose product with one of (0 0 1) ... (1 1 1) is even."""
+    n = q.shape[0]
+    if n < FEWEST_FOR_HALF:
+        return False
+    to_hkl, odd = np.empty((3, 3)), np.zeros(8, np.int64)
+    inverse(a, to_hkl)
+    for i in range(n):
+        parity = 0
+        for r in range(3):
+            h = np.rint(to_hkl[r, 0] * q[i, 0] + to_hkl[r, 1] * q[i, 1] + to_hkl[r, 2] * q[i, 2])
+            parity |= (int(h) & 1) << r
+        for m in range(1, 8):
+            both = parity & m
+            odd[m] += (both ^ (both >> 1) ^ (both >> 2)) & 1
+    return np.min(odd[1:]) < 0.1 * n
 
 
 @njit(cache=True, nogil=True)
@@ -230,16 +259,13 @@ def _gap(
     s0: NDArray[np.float64],
     a: NDArray[np.float64],
     errors: tuple[float, float, float],
-    limit: float,
+    best: float,
     penalties: NDArray[np.float64],
 ) -> float:
     """See `Solutions.gap`: another crystal explains other spots, a pseudo-mate the same ones."""
-    squares, density = squared_deviations(q, s0, a[0], errors)
-    own = squares < limit
-    best, _, _ = log10_chance(squares[own], density[own])
     gap = np.nan
     for k in range(1, a.shape[0]):
-        squares, density = squared_deviations(q[own], s0, a[k], errors)
+        squares, density = squared_deviations(q, s0, a[k], errors)
         chance, _, _ = log10_chance(squares, density)
         worse = chance + penalties[k] - best - penalties[0]
         if not gap < worse:

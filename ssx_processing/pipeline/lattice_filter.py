@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from ssx_processing.errors import MergeError
 from ssx_processing.kernels.cell_populations import cell_populations
 from ssx_processing.kernels.merging import BAD_SCALE, LOW_CC
+from ssx_processing.models import UnitCell
 from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
 
 CELL_OUTLIER = "cell far from the median"
@@ -50,9 +51,9 @@ def cell_deviation(
 
 
 def cell_verdicts(
-    lattices: pd.DataFrame, cluster: int, max_deviation: float
-) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
-    """(n,) why a lattice is left out for its cell, empty where it is not, and the (n,) cluster of each.
+    lattices: pd.DataFrame, cluster: int | None, max_deviation: float, expected: UnitCell
+) -> tuple[NDArray[np.object_], NDArray[np.int64], int]:
+    """Why each lattice is left out for its cell, empty where it is not; its cluster; the cluster merged.
 
     Lattices of the cluster wanted, and those of no cluster, must not be further from the median of that
     cluster than allowed; among fewer than five none is left out.
@@ -60,9 +61,11 @@ def cell_verdicts(
     Parameters
     ----------
     cluster
-        Number of the cluster that is merged; 1 is the largest.
+        Number of the cluster that is merged, 1 the largest; None: the nearest to the expected cell.
     max_deviation
         In robust standard deviations.
+    expected
+        Cell that the lattices were indexed with.
 
     Raises
     ------
@@ -72,8 +75,10 @@ def cell_verdicts(
     cells = lattices[CELL_COLUMNS].to_numpy(np.float64)
     clusters = cell_populations(cells)
     reasons = np.full(len(lattices), "", object)
+    if cluster is None:
+        cluster = nearest_cluster(cells, clusters, expected)
     if len(lattices) < _MIN_FOR_CELLS and cluster == 1:
-        return reasons, clusters
+        return reasons, clusters, cluster
     wanted = clusters == cluster
     if not wanted.any():
         raise MergeError(
@@ -85,7 +90,18 @@ def cell_verdicts(
     mine = np.flatnonzero(~others)
     deviation = cell_deviation(cells[mine], cells[wanted])
     reasons[mine[deviation > max_deviation]] = CELL_OUTLIER
-    return reasons, clusters
+    return reasons, clusters, cluster
+
+
+def nearest_cluster(cells: NDArray[np.float64], clusters: NDArray[np.int64], expected: UnitCell) -> int:
+    """Number of the cluster whose median cell is nearest to the expected one; 1 % counts like one degree."""
+    distances = [
+        np.abs(
+            (np.median(cells[clusters == k], axis=0) - expected) / [*(0.01 * np.array(expected[:3])), 1, 1, 1]
+        )
+        for k in range(1, int(clusters.max(initial=0)) + 1)
+    ]
+    return 1 + int(np.argmin([distance.max() for distance in distances])) if distances else 1
 
 
 def cluster_words(cells: pd.DataFrame, clusters: NDArray[np.int64], merged: int) -> str:

@@ -110,7 +110,7 @@ def _merge_to_best_resolution(
 ) -> tuple[Merged, float, list[str]]:
     """Merge to the resolution asked for, or first to the last observation and then to where they end."""
     merging, space_group = settings.merging, settings.sample.space_group
-    candidates = select_candidates(data, space_group, merging)
+    candidates = select_candidates(data, space_group, merging, settings.sample.unit_cell)
 
     def merge_all_to(d_min: float) -> Merged:
         return merge_to(
@@ -184,7 +184,7 @@ def _summarise(
 
 def _forms(data: MergeInput, merged: Merged, merging: MergingSettings) -> list[str]:
     """Say which crystal forms there are besides the one that is merged."""
-    words = cluster_words(data.lattices, merged.clusters, merging.cell_cluster)
+    words = cluster_words(data.lattices, merged.clusters, merged.cluster)
     return [words] if words else []
 
 

@@ -44,6 +44,8 @@ class Candidates:
     """(n_lattices,) why a lattice is left out; empty where it is not."""
     clusters: NDArray[np.int64]
     """(n_lattices,) crystal form of each, 1 the largest; 0 for none."""
+    cluster: int
+    """The form that is merged."""
     hkl: NDArray[np.int32]
     """(n_observations, 3)."""
     d_star: NDArray[np.float64]
@@ -70,6 +72,8 @@ class Merged:
     """(n_lattices,) as in `Candidates`, verdicts of the scaling included."""
     clusters: NDArray[np.int64]
     """(n_lattices,) as in `Candidates`."""
+    cluster: int
+    """As in `Candidates`."""
     half: NDArray[np.uint8]
     """(n_lattices,)."""
     n_merged: NDArray[np.int64]
@@ -87,10 +91,14 @@ class Merged:
         return MergedReflections(self.unit.d, merged.n, merged.intensity, merged.sigma, half_1, half_2)
 
 
-def select_candidates(data: MergeInput, space_group: str, settings: MergingSettings) -> Candidates:
+def select_candidates(
+    data: MergeInput, space_group: str, settings: MergingSettings, expected: UnitCell
+) -> Candidates:
     """Cell filter and each lattice's own resolution limit."""
     lattices = data.lattices
-    reasons, clusters = cell_verdicts(lattices, settings.cell_cluster, settings.max_cell_deviation)
+    reasons, clusters, cluster = cell_verdicts(
+        lattices, settings.cell_cluster, settings.max_cell_deviation, expected
+    )
     outlier = reasons != ""
     median = lattices.loc[~outlier, CELL_COLUMNS].median()
     a, b, c, alpha, beta, gamma = (float(median[name]) for name in CELL_COLUMNS)
@@ -110,6 +118,7 @@ def select_candidates(data: MergeInput, space_group: str, settings: MergingSetti
         unit_cell=cell,
         reasons=reasons,
         clusters=clusters,
+        cluster=cluster,
         hkl=hkl[keep],
         d_star=d_star[keep],
         row=row[keep],
@@ -177,7 +186,7 @@ def merge_to(
     sums = merge_sums(observations, scaling.reference, friedel_minus=minus, half=half[rows])
     of_observation = rows[observations.lattice_of_observation()]
     n_merged = np.bincount(of_observation[scaling.reference.weight > 0], minlength=len(reasons))
-    return Merged(unit, sums, scaling, rows, reasons, candidates.clusters, half, n_merged)
+    return Merged(unit, sums, scaling, rows, reasons, candidates.clusters, candidates.cluster, half, n_merged)
 
 
 def _observations(
