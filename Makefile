@@ -38,6 +38,7 @@ format: environment  ## format, and mend what the linter can mend
 benchmark: environment  ## time of each step per frame, as ratios to bare decompression
 	$(RUN)python benchmarks/hit_finding.py
 	$(RUN)python benchmarks/frames.py
+	$(RUN)python benchmarks/indexing.py 50
 	$(RUN)python benchmarks/geometry.py
 
 .PHONY: debian

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gemmi
@@ -17,7 +17,7 @@ from ssx_processing.kernels.geometry import (
 )
 from ssx_processing.kernels.indexing import Indexer
 from ssx_processing.kernels.spot_choice import strongest_by_resolution
-from ssx_processing.kernels.unit_cell import misorientation_deg, search_lattice
+from ssx_processing.kernels.unit_cell import cell_of, misorientation_deg, search_lattice
 from ssx_processing.models import Geometry, Misfit, Panel, UnitCell
 
 LYSOZYME_CELL = ((79.1, 79.1, 37.9, 90.0, 90.0, 90.0), "P 43 21 2")
@@ -197,29 +197,65 @@ def test_real_lists_full_of_false_spots_are_indexed(finder, real_data: Path):
             assert misorientation_deg(found.a_primitive, true, lattice.b, lattice.rotations) < 0.5
 
 
-def test_real_ssx_stills_that_dials_indexes_are_indexed(real_data: Path):
+@dataclass(frozen=True)
+class Stills:
+    """Strong spots of real stills under one geometry."""
+
+    q: list[np.ndarray]
+    snr: list[np.ndarray]
+    s0: np.ndarray
+
+
+def i24_stills(real_data: Path, distance_mm: float) -> Stills:
     folder = real_data / "hewl_i24_4stills"
     geometry = json.loads((folder / "geometry.json").read_text())
     panel = geometry["panels"][0]
-    # the header says 289.3 mm; DIALS refined 318-320 on each of the three
-    origin = (panel["origin_mm"][0], panel["origin_mm"][1], -319.0)
+    origin = (panel["origin_mm"][0], panel["origin_mm"][1], -distance_mm)
     n_fast, n_slow = panel["size_fast_slow"]
     flat = Panel(
         origin, tuple(panel["fast"]), tuple(panel["slow"]), tuple(panel["pixel_mm"]), 0, 0, n_fast, n_slow
     )
     g = Geometry((flat,), (n_slow, n_fast), geometry["wavelength_A"])
-    search = replace(indexer((79.0, 79.0, 38.0, 90.0, 90.0, 90.0), "P 43 21 2"), s0=incident_wave_vector(g))
+    s0 = incident_wave_vector(g)
+    with np.load(folder / "spots_strong.npz") as s:
+        x, y = s["px_fast"].astype(float), s["px_slow"].astype(float)
+        panels = np.zeros(len(x), np.int32)
+        q = pixel_to_q(x, y, panels, panel_rectangles(g), panel_axes(g), s0, *sensor(g))
+        snr = s["I_sum"] / np.sqrt(s["varI_sum"])
+        of_image = [s["image_id"] == image for image in range(4)]
+    return Stills([q[mine] for mine in of_image], [snr[mine] for mine in of_image], s0)
+
+
+I24_DISTANCE = 319.0
+"""mm; the header says 289.3, DIALS refined 318-320 on each of three."""
+
+
+def test_real_ssx_stills_that_dials_indexes_are_indexed(real_data: Path):
+    stills = i24_stills(real_data, I24_DISTANCE)
+    search = replace(indexer((79.0, 79.0, 38.0, 90.0, 90.0, 90.0), "P 43 21 2"), s0=stills.s0)
     lattice = search.lattice
-    with (
-        np.load(folder / "spots_strong.npz") as s,
-        np.load(folder / "dials_reference_crystals.npz") as crystals,
-    ):
+    with np.load(real_data / "hewl_i24_4stills" / "dials_reference_crystals.npz") as crystals:
         for image in (1, 2, 3):
-            mine = s["image_id"] == image
-            x, y = s["px_fast"][mine].astype(float), s["px_slow"][mine].astype(float)
-            q = pixel_to_q(
-                x, y, np.zeros(len(x), np.int32), panel_rectangles(g), panel_axes(g), search.s0, *sensor(g)
-            )
-            (found, *_), _ = search.index(q, s["I_sum"][mine] / np.sqrt(s["varI_sum"][mine]))
+            (found, *_), _ = search.index(stills.q[image], stills.snr[image])
             true = crystals["A"][image - 1][:, [1, 2, 0]]  # theirs has the short axis first
             assert misorientation_deg(found.a_primitive, true, lattice.b, lattice.rotations) < 1.0
+
+
+def test_with_the_distance_of_their_header_they_are_not(real_data: Path):
+    stills = i24_stills(real_data, 289.3)
+    search = replace(indexer((79.0, 79.0, 38.0, 90.0, 90.0, 90.0), "P 43 21 2"), s0=stills.s0)
+    for q, snr in zip(stills.q, stills.snr, strict=True):
+        assert search.index(q, snr) == ([], Misfit.NO_SOLUTION)
+
+
+def test_a_still_that_dials_does_not_index_holds_lysozyme_and_no_other_cell(real_data: Path):
+    """Image 0: without any symmetry the cell comes out tetragonal, and other cells find nothing."""
+    stills = i24_stills(real_data, I24_DISTANCE)
+    q, snr = stills.q[0], stills.snr[0]
+    free = replace(indexer((79.0, 79.0, 38.0, 90.0, 90.0, 90.0), "P 1"), s0=stills.s0)
+    (found, *_), _ = free.index(q, snr)
+    assert found.log10_e < -40
+    np.testing.assert_allclose(cell_of(found.a_primitive), (78.8, 78.8, 38.1, 90, 90, 90), rtol=0.005)
+    for a, c in ((76.0, 40.0), (82.0, 36.0), (71.0, 34.0), (85.0, 38.0)):
+        other = replace(indexer((a, a, c, 90.0, 90.0, 90.0), "P 43 21 2"), s0=stills.s0)
+        assert other.index(q, snr) == ([], Misfit.NO_SOLUTION)

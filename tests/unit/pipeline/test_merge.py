@@ -312,3 +312,39 @@ def test_a_chunk_without_its_tables_is_named(
     (chunks[0] / "observations.parquet").unlink()
     with pytest.raises(ChunkError, match="observations"):
         merge(tmp_path, chunks, settings)
+
+
+@pytest.fixture
+def two_forms(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """A third of the lattices have axes that are 2 % longer."""
+    lattices = tables["lattices"].copy()
+    lattices.loc[np.arange(len(lattices)) % 3 == 0, ["a", "b", "c"]] *= 1.02
+    return {**tables, "lattices": lattices}
+
+
+def test_crystal_forms_are_merged_apart(tmp_path: Path, two_forms, partial_stills: PartialStills):
+    chunks = write_chunks(tmp_path, two_forms, [0, 135])
+    minor = int((np.arange(250) % 3 == 0).sum())
+    for wanted, a, left_out in ((None, 50.0, minor), (1, 50.0, minor), (2, 51.0, 250 - minor)):
+        done = merge(tmp_path, chunks, settings_with(partial_stills, d_min=2.5, cell_cluster=wanted))
+        assert done.lattices_excluded == {"other_cell_cluster": left_out}
+        assert done.unit_cell[0] == pytest.approx(a, rel=1e-3)
+        (words,) = [line for line in done.warnings if "cell clusters" in line]
+        assert f"number {wanted or 1} is merged" in words
+        stored = pd.read_parquet(done.folder / "lattices.parquet")["cell_cluster"]
+        assert stored.value_counts().to_dict() == {1: 250 - minor, 2: minor}
+
+
+def test_the_form_nearest_to_the_expected_cell_is_merged_unless_another_is_wanted(
+    tmp_path: Path, two_forms, partial_stills: PartialStills
+):
+    chunks = write_chunks(tmp_path, two_forms, [0, 135])
+    sample = SampleSettings(unit_cell=(51.0, 51.0, 63.2, 90.0, 90.0, 90.0), space_group="P43212")
+    done = merge(tmp_path, chunks, ProcessingSettings(sample=sample, merging=MergingSettings(d_min=2.5)))
+    assert done.unit_cell[0] == pytest.approx(51.0, rel=1e-3)
+
+
+def test_a_form_that_does_not_exist_is_an_error(tmp_path: Path, two_forms, partial_stills: PartialStills):
+    chunks = write_chunks(tmp_path, two_forms, [0, 135])
+    with pytest.raises(MergeError, match=r"no cell cluster 3: the cells of 250 lattices form 2"):
+        merge(tmp_path, chunks, settings_with(partial_stills, d_min=2.5, cell_cluster=3))
