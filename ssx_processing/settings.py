@@ -162,6 +162,9 @@ class IndexingSettings(Settings):
     """A first lattice explains at least this fraction of the spots offered to it."""
     min_significance: PositiveFloat = 6.0
     """A lattice is accepted when -log10 of its chance expectation is at least this."""
+    min_runner_up_gap: Annotated[float, Field(ge=0)] = 2.5
+    """A lattice is refused as ambiguous if another orientation explains its spots less than so many powers of
+    ten worse."""
     spot_error_px: PositiveFloat = 0.8
     """Expected error of a spot position, for the search windows."""
     cell_tolerance: Annotated[float, Field(gt=0, lt=0.2)] = 0.05

@@ -124,6 +124,7 @@ class FrameProcessor:
             min_spots=s.min_spots,
             min_fraction=s.min_fraction,
             min_significance=s.min_significance,
+            min_gap=s.min_runner_up_gap,
             max_spots=s.max_spots,
         )
 
