@@ -272,7 +272,7 @@ def test_residuals_of_a_processed_chip_are_small_all_over(real: Path, processed_
     page = Page(write_report(real, None))
     assert "Radial residual" in page.text
     heat = [plot["data"][0] for plot in page.plots if plot["data"][0]["type"] == "heatmap"]
-    maps = [plot for plot in heat if plot["colorbar"]["title"]["text"] == "px"]
+    maps = [plot for plot in heat if "title" in plot["colorbar"]]
     assert len(maps) == 2
     assert all(plot["zmin"] == -plot["zmax"] < 0 for plot in maps)
     assert len(json.dumps(maps)) < 100_000
