@@ -199,7 +199,7 @@ class CalibrationSettings(Settings):
     """Frames looked at, spread evenly."""
     hot_pixel_fraction: Annotated[float, Field(gt=0, le=1)] = 0.05
     """A pixel that stands out alone on more than this fraction of them, and on 4, is masked as hot."""
-    refine_geometry: Literal["none", "centre", "detector", "panels"] = "detector"
+    refine_geometry: Literal["off", "centre", "detector", "panels"] = "detector"
     """Beam centre only, also distance and tilts, or also groups of panels against each other."""
     min_lattices: PositiveInt = 5
     """Lattices needed before the beam centre is touched."""

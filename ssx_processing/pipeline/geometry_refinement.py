@@ -145,8 +145,8 @@ def _iterate(
 def _level(settings: CalibrationSettings, n_lattices: int) -> tuple[str, tuple[str, ...]]:
     """What can be refined with so many lattices, and what must be said about it."""
     wanted = settings.refine_geometry
-    if wanted == "none":
-        return "none", ("the geometry was not refined: calibration.refine_geometry is none",)
+    if wanted == "off":
+        return "none", ("the geometry was not refined: calibration.refine_geometry is off",)
     if n_lattices < settings.min_lattices:
         return "none", (
             f"the geometry was not refined: {n_lattices} lattices on the calibration frames, "

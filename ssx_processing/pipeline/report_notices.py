@@ -105,7 +105,7 @@ def _geometry(data: ReportData) -> Iterator[Notice]:
                 f"The beam centre was corrected by {shift:.1f} pixels",
                 ("The position in the image files is wrong; have it corrected at the beamline.",),
             )
-        if settings.calibration.refine_geometry != "none" and calibration.refinement.level == "none":
+        if settings.calibration.refine_geometry != "off" and calibration.refinement.level == "none":
             yield Notice(False, "The geometry is that of the files", calibration.refinement.notes)
     yield from _drift(data)
     if len(data.lattices) >= MIN_HITS_TO_JUDGE:

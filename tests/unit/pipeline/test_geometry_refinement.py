@@ -124,7 +124,7 @@ def _kept(spots: SpotList, keep: np.ndarray) -> SpotList:
 def test_a_geometry_that_is_not_to_be_refined_stays(hits: SimulatedHits):
     given = wrong(hits.geometry, 1.0, 0.0, 0.0, 0.0, 0.0)
     processor = processor_of(hits, given)
-    done = refine_geometry(processor, hits.spots[:40], CalibrationSettings(refine_geometry="none"))
+    done = refine_geometry(processor, hits.spots[:40], CalibrationSettings(refine_geometry="off"))
     assert processor.geometry == given
     assert done.level == "none"
     # crystals look displaced instead, which is allowed for

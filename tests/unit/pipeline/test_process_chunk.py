@@ -100,7 +100,7 @@ def test_a_chunk_without_a_readable_frame_is_an_error_and_leaves_nothing(
 def test_hot_pixels_found_in_a_chunk_are_masked_in_the_next(
     processed_chip: ProcessedChip, tmp_path: Path, shared: bool
 ):
-    few = processed_chip.settings.calibration.model_copy(update={"n_frames": 3, "refine_geometry": "none"})
+    few = processed_chip.settings.calibration.model_copy(update={"n_frames": 3, "refine_geometry": "off"})
     settings = processed_chip.settings.model_copy(
         update={"calibration": few, "spots": SpotSettings(share_hot_pixels=shared), "frames_per_chunk": 40}
     )
