@@ -5,27 +5,16 @@ never from its own intensity: partial stills scatter by as much as they measure,
 favour the weak partials (docs/explanations/decisions/0006-weights-in-merging.md).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+N, W, WY, WW, WWY, WWYY = range(6)
+"""Last index of the sums: count, w, w y, w², w² y, w² y² (y scaled intensity, w 1 over its variance)."""
 FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 """The part of fastmath that leaves tests for nan and infinity intact."""
-
-OUTLIER_SIGMA = 6.0
-"""Further than so many expected standard deviations from all others, an observation is left out."""
-
-N, W, WY, FW, WW, WWY, WWYY = range(7)
-"""Last index of the sums: count, w, w y, f w, w², w² y, w² y² (y scaled intensity, f given factor)."""
-
-ACCEPTED = 0
-"""Verdict on a lattice: it is merged."""
-BAD_SCALE = 1
-"""Verdict: its best scale against the reference is not positive."""
-LOW_CC = 2
-"""Verdict: it correlates with the reference less than asked for."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +25,17 @@ class Observations:
     """n_lattices + 1: lattice f owns the observations offsets[f] to offsets[f + 1] - 1."""
     uid: NDArray[np.int32]
     """Unique reflection: an index into the asymmetric unit's table."""
-    intensity: NDArray[np.float64]
+    intensity: NDArray[np.float32]
     """Photons."""
-    noise_variance: NDArray[np.float64]
+    noise_variance: NDArray[np.float32]
     """Variance in photons² that the observation would have at zero intensity; positive."""
-    factor: NDArray[np.float64]
-    """Multiplies the statistical weight; 1 if nothing more is known."""
+    excitation_error: NDArray[np.float32]
+    """1/Å; 0 where nothing is known of it."""
+    excitation_sigma: NDArray[np.float32]
+    """Rocking width stated for it, 1/Å; positive, the same everywhere if nothing is known."""
+    turn_slopes: NDArray[np.float32]
+    """(n_observations, 2) change of the excitation error with turns of the crystal about x and y, 1/Å per
+    radian; (0, 2) where crystals are not to be turned."""
 
     @property
     def n_lattices(self) -> int:
@@ -52,6 +46,28 @@ class Observations:
         """Index of the lattice of each observation."""
         return np.repeat(np.arange(self.n_lattices), np.diff(self.offsets))
 
+    def typical_sigma(self) -> float:
+        """Rocking width at which an observation is taken as it is, 1/Å."""
+        return float(np.median(self.excitation_sigma[:_TYPICAL])) if len(self.uid) else 1.0
+
+    def with_uid(self, uid: NDArray[np.int32]) -> "Observations":
+        """The same observations of other reflections."""
+        return replace(self, uid=uid)
+
+    def of_lattices(self, lattices: NDArray[np.int64]) -> "Observations":
+        """Those of some lattices, in their order."""
+        n = np.diff(self.offsets)[lattices]
+        rows = np.repeat(self.offsets[lattices] - np.concatenate([[0], np.cumsum(n)[:-1]]), n)
+        rows += np.arange(len(rows))
+        slopes = self.turn_slopes[rows] if len(self.turn_slopes) else self.turn_slopes
+        return Observations(
+            np.concatenate([[0], np.cumsum(n)]), self.uid[rows], self.intensity[rows],
+            self.noise_variance[rows], self.excitation_error[rows], self.excitation_sigma[rows], slopes,
+        )  # fmt: skip
+
+
+_TYPICAL = 1_000_000  # observations that say what is typical
+
 
 @dataclass(frozen=True)
 class Scales:
@@ -61,27 +77,21 @@ class Scales:
     """ln g; mean 0 over accepted lattices."""
     b_factor: NDArray[np.float64]
     """Relative B in Å²; mean 0 over accepted lattices."""
+    turns: NDArray[np.float64]
+    """(n_lattices, 2) turns about x and y found from intensities, radians; 0 where not refined."""
+    log_width: NDArray[np.float64]
+    """ln of the rocking width relative to the stated one; 0 where not refined."""
     cc: NDArray[np.float64]
     """Correlation with all other observations, resolution fall-off taken out; nan if undetermined."""
     n_shared: NDArray[np.int64]
     """Observations of reflections that were seen elsewhere too."""
     verdict: NDArray[np.uint8]
-    """ACCEPTED, BAD_SCALE or LOW_CC."""
+    """`still_sweep.ACCEPTED`, BAD_SCALE or LOW_CC."""
 
     @property
     def accepted(self) -> NDArray[np.bool_]:
         """Which lattices are merged."""
-        return self.verdict == ACCEPTED
-
-
-@dataclass(frozen=True)
-class ErrorModel:
-    """Variance of an observation: noise_factor (noise + intensity) + (spread intensity)²."""
-
-    noise_factor: float = 1.0
-    """Counting noise is this many times what the integration says."""
-    spread: float = 0.7
-    """Relative standard deviation of equal reflections without counting noise: the partialities'."""
+        return self.verdict == 0
 
 
 @dataclass(frozen=True)
@@ -92,10 +102,10 @@ class Reference:
     """(n_unique, 2): sum of w, sum of w y."""
     n: NDArray[np.int64]
     """(n_unique,) observations merged."""
-    scaled: NDArray[np.float64]
-    """(n_observations,) y = I exp(2 B s²) / g; 0 where not merged."""
-    weight: NDArray[np.float64]
-    """(n_observations,) w; 0 where not merged."""
+    scaled: NDArray[np.float32]
+    """(n_observations,) y = I / (k P); of no meaning where not merged."""
+    weight: NDArray[np.float32]
+    """(n_observations,) w, 1 over the variance of y; 0 where not merged."""
 
     @property
     def mean(self) -> NDArray[np.float64]:
@@ -118,74 +128,6 @@ class Estimate:
     """Observations merged."""
 
 
-def accumulate(
-    observations: Observations,
-    scales: Scales,
-    *,
-    s_squared: NDArray[np.float64],
-    error_model: ErrorModel,
-    expected: NDArray[np.float64] | None = None,
-    outlier: NDArray[np.bool_] | None = None,
-) -> Reference:
-    """Weighted means of the scaled observations.
-
-    Parameters
-    ----------
-    s_squared : (n_unique,) array
-        (sin(theta)/lambda)² in 1/Å².
-    expected : (n_unique,) array
-        Intensities from which the variances are calculated; where absent or nan, noise alone counts.
-    outlier : (n_observations,) array
-        Observations to leave out.
-    """
-    table, n, scaled, weight = _accumulate(
-        observations.offsets,
-        observations.uid,
-        observations.intensity,
-        observations.noise_variance,
-        observations.factor,
-        s_squared,
-        scales.log_g,
-        scales.b_factor,
-        scales.verdict,
-        np.full(len(s_squared), np.nan) if expected is None else expected,
-        np.zeros(len(observations.uid), np.bool_) if outlier is None else outlier,
-        error_model.noise_factor,
-        error_model.spread**2,
-    )
-    return Reference(table, n, scaled, weight)
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
-def _accumulate(
-    offsets, uid, intensity, noise_variance, factor, s_squared,
-    log_g, b_factor, verdict, expected, outlier, noise_factor, spread_squared,
-):  # fmt: skip
-    n_unique = len(s_squared)
-    table, n = np.zeros((n_unique, 2)), np.zeros(n_unique, np.int64)
-    scaled, weight = np.zeros(len(uid)), np.zeros(len(uid))
-    for f in range(len(offsets) - 1):
-        if verdict[f] != 0:
-            continue
-        inverse_g = np.exp(-log_g[f])
-        for i in range(offsets[f], offsets[f + 1]):
-            if outlier[i]:
-                continue
-            u = uid[i]
-            to_scale = inverse_g * np.exp(2.0 * b_factor[f] * s_squared[u])
-            variance = noise_variance[i] * to_scale * to_scale
-            e = expected[u]
-            if e == e:  # not nan
-                variance += max(e, 0.0) * to_scale
-                variance = noise_factor * variance + spread_squared * e * e
-            scaled[i] = intensity[i] * to_scale
-            weight[i] = factor[i] / variance
-            table[u, 0] += weight[i]
-            table[u, 1] += weight[i] * scaled[i]
-            n[u] += 1
-    return table, n, scaled, weight
-
-
 def merge_sums(
     observations: Observations,
     reference: Reference,
@@ -206,13 +148,12 @@ def merge_sums(
 
     Returns
     -------
-    (n_unique, 2, 2, 7) array
-        Reflection, Friedel sign, half, and the sums N, W, WY, FW, WW, WWY, WWYY.
+    (n_unique, 2, 2, 6) array
+        Reflection, Friedel sign, half, and the sums N, W, WY, WW, WWY, WWYY.
     """
     return _merge_sums(
         observations.offsets,
         observations.uid,
-        observations.factor,
         reference.scaled,
         reference.weight,
         friedel_minus,
@@ -222,32 +163,30 @@ def merge_sums(
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
-def _merge_sums(offsets, uid, factor, scaled, weight, friedel_minus, half, n_unique):
-    sums = np.zeros((n_unique, 2, 2, 7))
+def _merge_sums(offsets, uid, scaled, weight, friedel_minus, half, n_unique):
+    sums = np.zeros((n_unique, 2, 2, 6))
     for f in range(len(offsets) - 1):
         for i in range(offsets[f], offsets[f + 1]):
-            w, y = weight[i], scaled[i]
+            w, y = np.float64(weight[i]), np.float64(scaled[i])
             if w > 0.0:
                 cell = sums[uid[i], friedel_minus[i], half[f]]
                 cell[0] += 1.0
                 cell[1] += w
                 cell[2] += w * y
-                cell[3] += factor[i] * w
-                cell[4] += w * w
-                cell[5] += w * w * y
-                cell[6] += w * w * y * y
+                cell[3] += w * w
+                cell[4] += w * w * y
+                cell[5] += w * w * y * y
     return sums
 
 
 def estimate(sums: NDArray[np.float64]) -> Estimate:
     """Weighted means and their standard errors.
 
-    With w = f / v, internal variance sum(f w) / W² and external variance
-    sum(w² (y - mean)²) / W² n / (n - 1).
+    Internal variance 1 / W and external variance sum(w² (y - mean)²) / W² n / (n - 1).
 
     Parameters
     ----------
-    sums : (n_unique, 7) array
+    sums : (n_unique, 6) array
         `merge_sums` added over Friedel signs and halves, or one of them.
 
     Examples
@@ -255,14 +194,14 @@ def estimate(sums: NDArray[np.float64]) -> Estimate:
     Two observations of equal weight:
 
     >>> y, w = np.array([3.0, 5.0]), np.array([1.0, 1.0])
-    >>> sums = [[2, w.sum(), w @ y, w.sum(), w @ w, w**2 @ y, w**2 @ y**2]]
+    >>> sums = [[2, w.sum(), w @ y, w @ w, w**2 @ y, w**2 @ y**2]]
     >>> merged = estimate(np.array(sums))
     >>> float(merged.intensity[0]), float(merged.sigma_external[0])
     (4.0, 1.0)
     """
     total = sums[:, W]
     mean = _ratio(sums[:, WY], total)
-    internal = np.sqrt(_ratio(sums[:, FW], total**2))
+    internal = np.sqrt(_ratio(np.ones(len(total)), total))
     scatter = np.maximum(sums[:, WWYY] - 2 * mean * sums[:, WWY] + mean**2 * sums[:, WW], 0.0)
     external = np.sqrt(_ratio(scatter * sums[:, N], total**2 * (sums[:, N] - 1)))
     return Estimate(mean, np.fmax(internal, external), internal, external, sums[:, N].astype(np.int64))

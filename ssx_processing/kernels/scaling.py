@@ -1,66 +1,114 @@
-"""Scale and B factor of every lattice against the merged intensities of all others.
+"""Scale, B factor and partiality of every lattice against the merged intensities of all others.
 
-Model (level L1, unity partiality): E[I_fl] = g_f exp(-2 B_f s²) I_l with s = sin(theta)/lambda, so
-B is the conventional one. Alternation of merging and Gauss-Newton steps per lattice, after
-Hamilton, Rollett & Sparks (1965), Acta Cryst. 18, 129.
+Alternation of merging and Gauss-Newton steps per lattice, after Hamilton, Rollett & Sparks (1965),
+Acta Cryst. 18, 129; see `still_sweep` for the model of an observation. B is the conventional one:
+E[I] goes with exp(-2 B s²), s = sin(theta) / lambda.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from ssx_processing.kernels.error_model import estimate_error_model
-from ssx_processing.kernels.merging import (
+from ssx_processing.kernels.merging import Observations, Reference, Scales
+from ssx_processing.kernels.observation_model import (
+    ObservationModel,
+    empty_moments,
+    estimate_model,
+    flat_model,
+    gaussian_partiality,
+)
+from ssx_processing.kernels.still_sweep import (
     ACCEPTED,
+    B_FACTOR,
     BAD_SCALE,
-    FASTMATH,
-    OUTLIER_SIGMA,
-    ErrorModel,
-    Observations,
-    Reference,
-    Scales,
-    accumulate,
+    LOG_G,
+    LOG_WIDTH,
+    N_PARAMETERS,
+    N_SCALE,
+    TURN_X,
+    TURN_Y,
+    Block,
+    Law,
+    Means,
+    State,
+    add_up,
+    refine,
 )
 
-STUDENT_NU = 10.0
-"""Degrees of freedom of the robust weights; partialities are heavy tailed, but not that heavy."""
-MIN_SHARED_FOR_CC = 60
-"""With fewer reflections seen elsewhere the correlation errs by 0.13 and more: no lattice is judged by it."""
+OnCycle = Callable[[str, int, int], None]
 
-_CONVERGED = 0.005
+_CONVERGED = 0.02  # root mean square change of ln g, which its errors exceed many times
+_CONVERGED_WITH_PARTIALITY = 0.05
 _MIN_CYCLES = 3
 _FIRST_VERDICT = 2  # the first references are crude: nothing is left out before this cycle
 _FALLOFF_BINS = 20
-_STRONGEST = 8.0  # an intensity above 8 times the mean of its shell has the probability exp(-8)
+_BLOCK = 1 << 20  # observations of a block: sums are added block by block, however many threads there are
+_ENOUGH = 200_000  # observations that determine a model well
+_TURN_RANGE, _WIDTH_RANGE = (2e-5, 2e-3), (0.02, 0.1)
+
+
+class ScalingModel(StrEnum):
+    """What is made of an observation's distance from the Ewald sphere; each goes on from those before."""
+
+    MEAN = "mean"
+    """Monte Carlo: neither scaled nor corrected."""
+    SCALE = "scale"
+    """Scale and B of each lattice; partialities are left to average out."""
+    GAUSSIAN = "gaussian"
+    """Also the partiality of Gaussian rocking curves with the stated widths."""
+    PARTIALITY = "partiality"
+    """Also partiality and its spread as the observations themselves show them."""
+    POSTREFINEMENT = "postrefinement"
+    """Also two turns and a rocking width of each lattice from its intensities."""
 
 
 @dataclass(frozen=True)
 class Scaling:
     """What `scale_lattices` found."""
 
+    model: ScalingModel
     scales: Scales
     reference: Reference
     """Merged intensities at these scales, without outliers."""
     outlier: NDArray[np.bool_]
     """(n_observations,) further than OUTLIER_SIGMA from all others."""
-    error_model: ErrorModel
+    observation_model: ObservationModel
     n_cycles: int
     """Cycles that were run."""
     converged: bool
-    """The last cycle moved ln g by less than 0.005, root mean square."""
+    """The last cycle moved ln g by less than 0.02 (with partialities 0.05), root mean square."""
+    turn_sd: float
+    """Standard deviation of the turns about each axis, radians, which they are restrained by."""
+    width_sd: float
+    """That of ln rocking width."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where an alternation may begin, or how far it has come; arrays as in `still_sweep.State`."""
+
+    parameters: NDArray[np.float64]
+    verdict: NDArray[np.uint8]
+    observation_model: ObservationModel
+    turn_sd: float = 2e-4
+    width_sd: float = 0.1
 
 
 def scale_lattices(
     observations: Observations,
     *,
     s_squared: NDArray[np.float64],
+    model: ScalingModel = ScalingModel.SCALE,
     n_cycles: int = 8,
     b_restraint: float = 15.0,
     min_cc: float = 0.1,
-    on_cycle: Callable[[int, int], None] | None = None,
+    start: Start | None = None,
+    n_threads: int = 1,
+    on_cycle: OnCycle | None = None,
 ) -> Scaling:
     """Scales of all lattices, and the merged intensities they lead to.
 
@@ -71,61 +119,222 @@ def scale_lattices(
     s_squared : (n_unique,) array
         (sin(theta)/lambda)² of the unique reflections in 1/Å².
     n_cycles
-        At most so many alternations.
+        At most so many alternations at the model asked for.
     b_restraint
         Standard deviation in Å² to which B is held at 0.
     min_cc
-        Lattices that correlate less with the reference are left out from the second cycle on.
+        Lattices that correlate less with the reference are left out, from the second cycle on.
+    start
+        Of the same lattices; then only the model asked for is refined.
+    n_threads
+        The result does not depend on it.
     on_cycle
-        Called with the number of the cycle (from 1) and of the lattices in it.
+        Called with the name of the model, the number of the cycle (from 1) and of the lattices in it.
     """
-    model = ErrorModel()
-    scales = start_scales(observations, s_squared=s_squared)
-    reference = accumulate(observations, scales, s_squared=s_squared, error_model=model)
-    scales = log_line_scales(observations, scales, reference, s_squared=s_squared, b_restraint=b_restraint)
-    outlier = np.zeros(len(observations.uid), np.bool_)
-    cycle, converged = 0, False
-    while cycle < n_cycles and not (converged and cycle >= _MIN_CYCLES):
-        cycle += 1
-        if on_cycle is not None:
-            on_cycle(cycle, int(scales.accepted.sum()))
-        reference = accumulate(
-            observations,
-            scales,
-            s_squared=s_squared,
-            error_model=model,
-            expected=reference.mean,
-            outlier=outlier,
+    run = Alternation(
+        observations, s_squared, b_restraint=b_restraint, start=start, n_threads=n_threads, on_cycle=on_cycle
+    )
+    converged = True
+    for stage in [model] if start is not None and model is not ScalingModel.MEAN else stages_to(model):
+        cycles = n_cycles if stage is model else _MIN_CYCLES
+        converged = run.stage(stage, cycles, min_cc)
+    if model is ScalingModel.MEAN:
+        run.forget_scales()
+    return run.finish(model, converged)
+
+
+def stages_to(model: ScalingModel) -> list[ScalingModel]:
+    """What is refined one after the other; the mean needs scales, too, to know which lattices are good."""
+    if model in (ScalingModel.MEAN, ScalingModel.SCALE):
+        return [ScalingModel.SCALE]
+    if model is ScalingModel.GAUSSIAN:
+        return [ScalingModel.SCALE, ScalingModel.GAUSSIAN]
+    return [ScalingModel.SCALE, ScalingModel.PARTIALITY, ScalingModel.POSTREFINEMENT][
+        : 2 + (model is ScalingModel.POSTREFINEMENT)
+    ]
+
+
+class Alternation:
+    """Refining and merging in turn; parameters as of `scale_lattices`."""
+
+    def __init__(
+        self,
+        observations: Observations,
+        s_squared: NDArray[np.float64],
+        *,
+        b_restraint: float = 15.0,
+        start: Start | None = None,
+        n_threads: int = 1,
+        on_cycle: OnCycle | None = None,
+    ) -> None:
+        self.observations, self.s_squared, self.n_threads = observations, s_squared, n_threads
+        self.on_cycle = on_cycle or (lambda *_: None)
+        self.b_restraint, self.n_cycles = b_restraint, 0
+        n, n_unique, n_lattices = len(observations.uid), len(s_squared), observations.n_lattices
+        self.bins = _resolution_bin(s_squared)
+        self.sigma_reference = observations.typical_sigma()
+        self.scaled, self.weight = np.zeros(n, np.float32), np.zeros(n, np.float32)
+        self.outlier = np.zeros(n, np.bool_)
+        self.every = max(n // _ENOUGH, 1)
+        start = start or start_of(observations, self.bins)
+        self.law, self.turn_sd, self.width_sd = start.observation_model, start.turn_sd, start.width_sd
+        self.state = State(
+            start.parameters.copy(),
+            start.verdict.copy(),
+            np.full(n_lattices, np.nan),
+            np.zeros(n_lattices, np.int64),
         )
-        model = estimate_error_model(observations, scales, reference, s_squared=s_squared, start=model)
-        before = scales
-        scales, outlier = refine_scales(
-            observations, scales, reference,
-            s_squared=s_squared, error_model=model, b_restraint=b_restraint,
-            min_cc=min_cc if cycle >= _FIRST_VERDICT else -np.inf,
+        self.table, self.n = np.zeros((n_unique, 2)), np.zeros(n_unique, np.int64)
+        self.expected = np.full(n_unique, np.nan)
+        self.blocks = self._blocks()
+        self._add_up()
+
+    @property
+    def reached(self) -> Start:
+        """A copy of how far it has come."""
+        parameters, verdict = self.state.parameters.copy(), self.state.verdict.copy()
+        return Start(parameters, verdict, self.law, self.turn_sd, self.width_sd)
+
+    def _blocks(self) -> list[tuple[Block, State]]:
+        """Whole lattices, cut where the number of observations passes the next multiple of `_BLOCK`."""
+        o, state, blocks = self.observations, self.state, []
+        cuts = np.arange(0, o.offsets[-1], _BLOCK)
+        edges = np.unique([*np.searchsorted(o.offsets, cuts), o.n_lattices])
+        for first, last in zip(edges[:-1], edges[1:], strict=True):
+            own = slice(o.offsets[first], o.offsets[last])
+            block = Block(
+                o.offsets[first : last + 1] - o.offsets[first],
+                o.uid[own], o.intensity[own], o.noise_variance[own], o.excitation_error[own],
+                o.excitation_sigma[own], o.turn_slopes[own],
+                self.scaled[own], self.weight[own], self.outlier[own],
+            )  # fmt: skip
+            blocks.append((block, State(*(a[first:last] for a in state))))
+        return blocks
+
+    def stage(self, stage: ScalingModel, n_cycles: int, min_cc: float) -> bool:
+        """Cycles of one model; whether the scales no longer move."""
+        if stage is ScalingModel.GAUSSIAN:
+            self.law = replace(self.law, partiality=gaussian_partiality())
+        n_parameters = N_PARAMETERS if stage is ScalingModel.POSTREFINEMENT else N_SCALE
+        for cycle in range(1, n_cycles + 1):
+            self.n_cycles += 1
+            self.on_cycle(stage.value, cycle, int((self.state.verdict == ACCEPTED).sum()))
+            before = self.state.parameters[:, LOG_G].copy()
+            self._cycle(stage, n_parameters, min_cc if self.n_cycles >= _FIRST_VERDICT else -np.inf)
+            enough = _CONVERGED if stage is ScalingModel.SCALE else _CONVERGED_WITH_PARTIALITY
+            if self._rms_shift(before) < enough and cycle >= _MIN_CYCLES:
+                return True
+        return False
+
+    def _cycle(self, stage: ScalingModel, n_parameters: int, min_cc: float) -> None:
+        """Refine every lattice against the means, then merge at the new scales."""
+        precision = np.array([np.inf, self.b_restraint, self.turn_sd, self.turn_sd, self.width_sd]) ** -2.0
+        means, law = self._means(), self._law()
+
+        def work(part: tuple[Block, State]) -> tuple[NDArray[np.float64], ...]:
+            moments, found = empty_moments(), np.zeros(3)
+            refine(*part, means, law, precision, n_parameters, min_cc, self.every, moments, found)
+            return moments, found
+
+        moments, found = self._sum(work)
+        self.law = estimate_model(moments, self.law, learn=stage is not ScalingModel.SCALE)
+        if stage is ScalingModel.GAUSSIAN:
+            self.law = replace(self.law, partiality=gaussian_partiality())
+        if n_parameters == N_PARAMETERS and found[0] > 0:
+            self.turn_sd = float(np.clip(np.sqrt(found[1] / (2 * found[0])), *_TURN_RANGE))
+            self.width_sd = float(np.clip(np.sqrt(found[2] / found[0]), *_WIDTH_RANGE))
+        self._fix_means()
+        self._add_up()
+
+    def _fix_means(self) -> None:
+        """Fix mean ln g and mean B of the accepted lattices at 0: they belong to the intensities."""
+        accepted = self.state.verdict == ACCEPTED
+        if accepted.any():
+            shift, b_shift = self.state.parameters[accepted][:, [LOG_G, B_FACTOR]].mean(axis=0)
+            self.state.parameters[:, [LOG_G, B_FACTOR]] -= shift, b_shift
+            self.expected *= np.exp(shift - 2.0 * b_shift * self.s_squared)
+
+    def _sum(self, work: Callable[[tuple[Block, State]], tuple[NDArray, ...]]) -> list[NDArray]:
+        """Sums of what the blocks give, in their order."""
+        with ThreadPoolExecutor(self.n_threads) as threads:
+            parts = threads.map(work, self.blocks) if self.n_threads > 1 else map(work, self.blocks)
+            total = [np.array(part) for part in next(parts)]
+            for more in parts:
+                for sums, part in zip(total, more, strict=True):
+                    sums += part
+        return total
+
+    def _add_up(self) -> None:
+        """Merge at the present scales."""
+        means, law = self._means(), self._law()
+
+        def work(part: tuple[Block, State]) -> tuple[NDArray, ...]:
+            table, n = np.zeros_like(self.table), np.zeros_like(self.n)
+            add_up(*part, means, law, table, n)
+            return table, n
+
+        self.table, self.n = self._sum(work)
+        self.expected = _ratio(self.table)
+
+    def _means(self) -> Means:
+        return Means(self.s_squared, self.table, self.expected, falloff(self.expected, self.bins))
+
+    def _law(self) -> Law:
+        law = self.law
+        return Law(law.noise_factor, law.partiality, law.spread**2, self.sigma_reference)
+
+    def _rms_shift(self, before: NDArray[np.float64]) -> float:
+        shift = (self.state.parameters[:, LOG_G] - before)[self.state.verdict == ACCEPTED]
+        return float(np.std(shift)) if len(shift) else 0.0
+
+    def forget_scales(self) -> None:
+        """Merge as if nothing were known of the lattices but that they are accepted."""
+        self.state.parameters[:] = 0.0
+        self.law = replace(flat_model(spread=1.0), noise_factor=0.0)  # with J = 1 all weights are 1
+        self.expected[:] = 1.0
+        self.outlier[:] = False
+
+    def finish(self, model: ScalingModel, converged: bool) -> Scaling:
+        """Merge for the last time."""
+        self._fix_means()
+        self._add_up()
+        parameters, verdict, cc, n_shared = self.state
+        scales = Scales(
+            log_g=parameters[:, LOG_G].copy(),
+            b_factor=parameters[:, B_FACTOR].copy(),
+            turns=parameters[:, [TURN_X, TURN_Y]],
+            log_width=parameters[:, LOG_WIDTH].copy(),
+            cc=cc,
+            n_shared=n_shared,
+            verdict=verdict,
+        )
+        reference = Reference(self.table, self.n, self.scaled, self.weight)
+        return Scaling(
+            model, scales, reference, self.outlier, self.law, self.n_cycles, converged,
+            self.turn_sd, self.width_sd,
         )  # fmt: skip
-        converged = _rms_shift(before, scales) < _CONVERGED
-    reference = accumulate(
-        observations, scales, s_squared=s_squared, error_model=model, expected=reference.mean, outlier=outlier
-    )
-    return Scaling(scales, reference, outlier, model, cycle, converged)
 
 
-def _rms_shift(before: Scales, after: Scales) -> float:
-    shift = (after.log_g - before.log_g)[after.accepted]
-    return float(np.sqrt(np.mean(shift**2))) if len(shift) else 0.0
+def start_of(observations: Observations, bins: NDArray[np.int64]) -> Start:
+    """Scales from each lattice's total intensity against the mean fall-off of all lattices.
 
-
-def _with_gauge(scales: Scales) -> Scales:
-    """The same scales with mean ln g = 0 and mean B = 0 over accepted lattices."""
-    accepted = scales.accepted
-    if not accepted.any():
-        return scales
-    return replace(
-        scales,
-        log_g=scales.log_g - scales.log_g[accepted].mean(),
-        b_factor=scales.b_factor - scales.b_factor[accepted].mean(),
-    )
+    Parameters
+    ----------
+    bins : (n_unique,) array
+        Shell of each unique reflection.
+    """
+    of_observation, lattice = bins[observations.uid], observations.lattice_of_observation()
+    n = np.bincount(of_observation, minlength=_FALLOFF_BINS)
+    mean = np.bincount(of_observation, observations.intensity, _FALLOFF_BINS) / np.maximum(n, 1)
+    mean = np.maximum(mean, 1e-6 * np.abs(mean).max() + 1e-300)
+    n_lattices = observations.n_lattices
+    expected = np.bincount(lattice, mean[of_observation], n_lattices)
+    total = np.bincount(lattice, observations.intensity, n_lattices)
+    positive = (total > 0) & (expected > 0)
+    parameters = np.zeros((n_lattices, N_PARAMETERS))
+    parameters[positive, LOG_G] = np.log(total[positive] / expected[positive])
+    verdict = np.where(positive, ACCEPTED, BAD_SCALE).astype(np.uint8)
+    return Start(parameters, verdict, flat_model())
 
 
 def _resolution_bin(s_squared: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -133,159 +342,15 @@ def _resolution_bin(s_squared: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.minimum((fraction * _FALLOFF_BINS).astype(np.int64), _FALLOFF_BINS - 1)
 
 
-def start_scales(observations: Observations, *, s_squared: NDArray[np.float64]) -> Scales:
-    """Scales from each lattice's total intensity against the mean fall-off of all lattices."""
-    bins = _resolution_bin(s_squared)[observations.uid]
-    n = np.bincount(bins, minlength=_FALLOFF_BINS)
-    falloff = np.bincount(bins, observations.intensity, _FALLOFF_BINS) / np.maximum(n, 1)
-    falloff = np.maximum(falloff, 1e-6 * np.abs(falloff).max() + 1e-300)
-    lattice, n_lattices = observations.lattice_of_observation(), observations.n_lattices
-    expected = np.bincount(lattice, falloff[bins], n_lattices)
-    total = np.bincount(lattice, observations.intensity, n_lattices)
-    positive = (total > 0) & (expected > 0)
-    log_g = np.zeros(n_lattices)
-    log_g[positive] = np.log(total[positive] / expected[positive])
-    verdict = np.where(positive, ACCEPTED, BAD_SCALE).astype(np.uint8)
-    undetermined = np.full(n_lattices, np.nan)
-    return _with_gauge(
-        Scales(log_g, np.zeros(n_lattices), undetermined, np.zeros(n_lattices, np.int64), verdict)
-    )
-
-
-def log_line_scales(
-    observations: Observations,
-    scales: Scales,
-    reference: Reference,
-    *,
-    s_squared: NDArray[np.float64],
-    b_restraint: float,
-) -> Scales:
-    """Ln g and B of each lattice from a straight line through ln(I / reference).
-
-    Uses observations above 3 sigma of reflections seen at least twice, as CrystFEL's partialator
-    does (libcrystfel/src/scaling.c); it favours strong observations, hence is a start only.
-    """
-    log_g, b_factor = _log_lines(
-        observations.offsets, observations.uid, observations.intensity, observations.noise_variance,
-        s_squared, reference.mean, reference.n, scales.log_g, 1.0 / b_restraint**2,
-    )  # fmt: skip
-    return _with_gauge(replace(scales, log_g=log_g, b_factor=b_factor))
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _log_lines(offsets, uid, intensity, noise_variance, s_squared, mean, n, start, b_weight):
-    log_g, b_factor = start.copy(), np.zeros(len(start))
-    for f in range(len(offsets) - 1):
-        m00, m01, m11, v0, v1 = 0.0, 0.0, 0.0, 0.0, 0.0
-        for i in range(offsets[f], offsets[f + 1]):
-            u, value = uid[i], intensity[i]
-            if n[u] < 2 or not mean[u] > 0.0 or value < 3.0 * np.sqrt(noise_variance[i] + max(value, 0.0)):
-                continue
-            # partialities scatter ln I by about 1, so that each observation has the weight 1
-            x, y = -2.0 * s_squared[u], np.log(value / mean[u])
-            m00 += 1.0
-            m01 += x
-            m11 += x * x
-            v0 += y
-            v1 += x * y
-        m11 += b_weight
-        determinant = m00 * m11 - m01 * m01
-        if m00 >= 5.0 and determinant > 1e-12 * m00 * m11:
-            log_g[f] = (m11 * v0 - m01 * v1) / determinant
-            b_factor[f] = (m00 * v1 - m01 * v0) / determinant
-    return log_g, b_factor
-
-
-def refine_scales(
-    observations: Observations,
-    scales: Scales,
-    reference: Reference,
-    *,
-    s_squared: NDArray[np.float64],
-    error_model: ErrorModel,
-    b_restraint: float,
-    min_cc: float,
-) -> tuple[Scales, NDArray[np.bool_]]:
-    """One robust Gauss-Newton step per lattice on ln g and B; also which observations are outliers.
-
-    Minimises sum w (I - g exp(-2 B s²) J)² + (B / b_restraint)². J is the merged intensity without
-    the observation itself (exact: its own term is subtracted), w the inverse of the variance
-    expected for J, its own error included, times Student's (nu + 1) / (nu + w r²).
-    """
-    log_g, b_factor, cc, n_shared, verdict, outlier = _refine(
-        observations.offsets, observations.uid, observations.intensity, observations.noise_variance,
-        observations.factor, s_squared, _falloff(reference, s_squared),
-        reference.table, reference.scaled, reference.weight,
-        scales.log_g, scales.b_factor, scales.verdict,
-        error_model.noise_factor, error_model.spread**2, 1.0 / b_restraint**2, min_cc,
-    )  # fmt: skip
-    return _with_gauge(Scales(log_g, b_factor, cc, n_shared, verdict)), outlier
-
-
-def _falloff(reference: Reference, s_squared: NDArray[np.float64]) -> NDArray[np.float64]:
+def falloff(mean: NDArray[np.float64], bins: NDArray[np.int64]) -> NDArray[np.float64]:
     """Mean merged intensity at the resolution of each unique reflection, kept positive."""
-    bins, seen = _resolution_bin(s_squared), reference.n > 0
+    seen = np.isfinite(mean)
     n = np.bincount(bins[seen], minlength=_FALLOFF_BINS)
-    falloff = np.bincount(bins[seen], reference.mean[seen], _FALLOFF_BINS) / np.maximum(n, 1)
-    return np.maximum(falloff, 1e-3 * falloff.max() + 1e-300)[bins]
+    of_bin = np.bincount(bins[seen], mean[seen], _FALLOFF_BINS) / np.maximum(n, 1)
+    return np.maximum(of_bin, 1e-3 * of_bin.max() + 1e-300)[bins]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
-def _refine(
-    offsets, uid, intensity, noise_variance, factor, s_squared, falloff, table, scaled, weight,
-    log_g, b_factor, verdict, noise_factor, spread_squared, b_weight, min_cc,
-):  # fmt: skip
-    n_lattices = len(offsets) - 1
-    new_log_g, new_b, new_verdict = log_g.copy(), b_factor.copy(), verdict.copy()
-    cc, n_shared = np.full(n_lattices, np.nan), np.zeros(n_lattices, np.int64)
-    outlier = np.zeros(len(uid), np.bool_)
-    for f in range(n_lattices):
-        g, b = np.exp(log_g[f]), b_factor[f]
-        m00, m01, m11, v0, v1, linear = 0.0, 0.0, b_weight, 0.0, -b_weight * b, 0.0
-        s, sx, sy, sxx, syy, sxy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-        for i in range(offsets[f], offsets[f + 1]):
-            u = uid[i]
-            rest = table[u, 0] - weight[i]
-            if rest <= 1e-9 * table[u, 0]:
-                continue  # nobody else has seen it
-            n_shared[f] += 1
-            k = g * np.exp(-2.0 * b * s_squared[u])
-            m = k * (table[u, 1] - weight[i] * scaled[i]) / rest
-            noise = noise_factor * (noise_variance[i] + max(m, 0.0))
-            w = 1.0 / (noise + spread_squared * m * m + k * k / rest)
-            r = intensity[i] - m
-            outlier[i] = w * r * r > OUTLIER_SIGMA * OUTLIER_SIGMA
-            w *= factor[i] * (STUDENT_NU + 1.0) / (STUDENT_NU + w * r * r)
-            slope = -2.0 * s_squared[u] * m
-            m00 += w * m * m
-            m01 += w * m * slope
-            m11 += w * slope * slope
-            v0 += w * m * r
-            v1 += w * slope * r
-            linear += w * m * intensity[i]
-            # correlation of fall-off-free intensities; limit and weight know nothing of this reflection
-            mean = k * falloff[u]
-            noise = noise_factor * (noise_variance[i] + mean) / (mean * mean)
-            limit = _STRONGEST + OUTLIER_SIGMA * np.sqrt(noise)
-            x, y = m / mean, min(max(intensity[i] / mean, -limit), limit)
-            w = 1.0 / (noise + spread_squared)
-            s += w
-            sx += w * x
-            sy += w * y
-            sxx += w * x * x
-            syy += w * y * y
-            sxy += w * x * y
-        determinant = m00 * m11 - m01 * m01
-        if n_shared[f] < 5 or not determinant > 0.0:
-            continue  # too little in common: the start scale stays
-        if linear <= 0.0:
-            new_verdict[f] = 1
-            continue
-        new_log_g[f] += min(max((m11 * v0 - m01 * v1) / determinant, -1.0), 1.0)
-        new_b[f] += min(max((m00 * v1 - m01 * v0) / determinant, -20.0), 20.0)
-        square = (s * sxx - sx * sx) * (s * syy - sy * sy)
-        if square > 0.0:
-            cc[f] = (s * sxy - sx * sy) / np.sqrt(square)
-        if new_verdict[f] == 0 and n_shared[f] >= MIN_SHARED_FOR_CC and cc[f] < min_cc:
-            new_verdict[f] = 2
-    return new_log_g, new_b, cc, n_shared, new_verdict, outlier
+def _ratio(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weighted means; nan where nothing was seen."""
+    out = np.full(len(table), np.nan)
+    return np.divide(table[:, 1], table[:, 0], out=out, where=table[:, 0] > 0)

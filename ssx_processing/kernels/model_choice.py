@@ -1,0 +1,84 @@
+"""Which model the observations support: correlation of two halves that know nothing of each other.
+
+Each half of the lattices is scaled and post-refined against its own means only. Were both refined
+against common ones, fitting the noise of these would raise CC1/2, too.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssx_processing.kernels.merging import Observations
+from ssx_processing.kernels.scaling import Alternation, OnCycle, ScalingModel, Start, stages_to
+from ssx_processing.kernels.statistics import cc_half
+
+MOST_LATTICES = 1500
+"""So many are enough to choose by."""
+CYCLES = 3
+N_SHELLS = 10
+WORTH = {ScalingModel.PARTIALITY: 0.002, ScalingModel.POSTREFINEMENT: -0.015}
+"""How much better than the best before it a model has to be. Post-refinement may seem a little worse: in a half
+it follows means of half the data, and gains more than the others when there are all (benchmarks/partiality.py)."""
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Models tried, the simplest first."""
+
+    model: ScalingModel
+    cc_half: dict[ScalingModel, float]
+    """Mean over shells with equal numbers of reflections, of the same lattices for each model."""
+    n_lattices: int
+    """Lattices it was found with."""
+    start: Start | None
+    """For `scale_lattices` with the model chosen; None where not all lattices were used."""
+
+
+def choose_model(
+    observations: Observations,
+    half: NDArray[np.uint8],
+    rank: NDArray[np.uint64],
+    *,
+    s_squared: NDArray[np.float64],
+    b_restraint: float = 15.0,
+    n_threads: int = 1,
+    on_cycle: OnCycle | None = None,
+) -> ModelChoice:
+    """Try scaling, partiality and post-refinement.
+
+    Parameters
+    ----------
+    half : (n_lattices,) array
+        0 or 1.
+    rank : (n_lattices,) array
+        Those with the smallest are used where there are more than `MOST_LATTICES`.
+    s_squared : (n_unique,) array
+        (sin(theta)/lambda)² in 1/Å².
+    """
+    n_unique, everyone = len(s_squared), observations.n_lattices
+    used = np.sort(np.argsort(rank, kind="stable")[:MOST_LATTICES])
+    some = observations if len(used) == everyone else observations.of_lattices(used)
+    apart = some.with_uid(some.uid + n_unique * half[used][some.lattice_of_observation()].astype(np.int32))
+    run = Alternation(
+        apart, np.tile(s_squared, 2), b_restraint=b_restraint, n_threads=n_threads, on_cycle=on_cycle
+    )
+    found: dict[ScalingModel, float] = {}
+    best, start = ScalingModel.SCALE, run.reached
+    for model in stages_to(ScalingModel.POSTREFINEMENT):
+        run.stage(model, CYCLES, -np.inf)
+        found[model] = shell_mean_cc(run.expected[:n_unique], run.expected[n_unique:], s_squared)
+        if model is best or found[model] > found[best] + WORTH[model]:
+            best, start = model, run.reached
+    return ModelChoice(best, found, len(used), start if len(used) == everyone else None)
+
+
+def shell_mean_cc(
+    half_1: NDArray[np.float64], half_2: NDArray[np.float64], s_squared: NDArray[np.float64]
+) -> float:
+    """Mean of CC1/2 over shells with equal numbers of common reflections; nan where there are too few."""
+    both = np.flatnonzero(np.isfinite(half_1) & np.isfinite(half_2))
+    shells = np.array_split(both[np.argsort(s_squared[both], kind="stable")], N_SHELLS)
+    values = [cc_half(half_1[shell], half_2[shell]) for shell in shells]
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
