@@ -20,7 +20,6 @@ from ssx_processing.kernels.scaling import ScalingModel, scale_lattices
 from ssx_processing.simulation.still_observations import (
     StillExperiment,
     StillObservations,
-    merging_observations,
     simulate_still_observations,
 )
 
@@ -42,7 +41,9 @@ SPHERE = 0.44
 
 def unity(o: Observations, s2: NDArray[np.float64]) -> NDArray[np.float64]:
     """Plain scale and B."""
-    blind = replace(o, excitation_error=np.zeros_like(o.intensity), excitation_sigma=np.ones_like(o.intensity))
+    blind = replace(
+        o, excitation_error=np.zeros_like(o.intensity), excitation_sigma=np.ones_like(o.intensity)
+    )
     return scale_lattices(blind, s_squared=s2).reference.mean
 
 
@@ -66,7 +67,7 @@ def xsphere(o: Observations, s2: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def one_set(experiment: StillExperiment) -> bool:
     stills = simulate_still_observations(experiment)
-    o, s2 = merging_observations(stills), stills.unit.s_squared
+    o, s2 = stills.observations(), stills.unit.s_squared
     rng = np.random.default_rng(0)
     half = rng.integers(0, 2, experiment.n_lattices).astype(np.uint8)
     choice = choose_model(o, half, rng.permutation(experiment.n_lattices).astype(np.uint64), s_squared=s2)

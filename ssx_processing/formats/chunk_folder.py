@@ -90,6 +90,23 @@ def read_table(folder: Path, name: str, columns: Sequence[str] | None = None) ->
         ) from error
 
 
+def count_rows(folder: Path, name: str) -> int:
+    """Rows of a table of a result folder, from its metadata.
+
+    Raises
+    ------
+    ChunkError
+        The table is missing or damaged.
+    """
+    path = folder / f"{name}.parquet"
+    try:
+        return pq.read_metadata(path).num_rows
+    except (OSError, ValueError) as error:
+        raise ChunkError(
+            f"{path}: cannot be read ({error}); delete the folder and process its frames again"
+        ) from error
+
+
 def read_known(folder: Path, name: str, columns: Sequence[str], later: Sequence[str] = ()) -> pd.DataFrame:
     """Columns of a table, and those of the columns ``later`` that it has: older tables lack them.
 

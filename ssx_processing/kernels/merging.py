@@ -24,7 +24,7 @@ class Observations:
     offsets: NDArray[np.int64]
     """n_lattices + 1: lattice f owns the observations offsets[f] to offsets[f + 1] - 1."""
     uid: NDArray[np.int32]
-    """Unique reflection: an index into the asymmetric unit's table."""
+    """Unique reflection: an index into the asymmetric unit's table; -1: not to be merged."""
     intensity: NDArray[np.float32]
     """Photons."""
     noise_variance: NDArray[np.float32]
@@ -48,7 +48,8 @@ class Observations:
 
     def typical_sigma(self) -> float:
         """Rocking width at which an observation is taken as it is, 1/Å."""
-        return float(np.median(self.excitation_sigma[:_TYPICAL])) if len(self.uid) else 1.0
+        first = self.excitation_sigma[:_TYPICAL][self.uid[:_TYPICAL] >= 0]
+        return float(np.median(first)) if len(first) else 1.0
 
     def with_uid(self, uid: NDArray[np.int32]) -> "Observations":
         """The same observations of other reflections."""
@@ -134,6 +135,7 @@ def merge_sums(
     *,
     friedel_minus: NDArray[np.uint8],
     half: NDArray[np.uint8],
+    included: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """Sums from which merged intensities, Friedel mates and half sets all follow.
 
@@ -145,6 +147,8 @@ def merge_sums(
         1 where the observation is a Friedel mate of the asymmetric unit's reflection.
     half : (n_lattices,) array
         0 or 1.
+    included : (n_lattices,) array
+        Of which lattices; by default all.
 
     Returns
     -------
@@ -158,14 +162,17 @@ def merge_sums(
         reference.weight,
         friedel_minus,
         half,
+        np.ones(observations.n_lattices, np.bool_) if included is None else included,
         len(reference.n),
     )
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
-def _merge_sums(offsets, uid, scaled, weight, friedel_minus, half, n_unique):
+def _merge_sums(offsets, uid, scaled, weight, friedel_minus, half, included, n_unique):
     sums = np.zeros((n_unique, 2, 2, 6))
     for f in range(len(offsets) - 1):
+        if not included[f]:
+            continue
         for i in range(offsets[f], offsets[f + 1]):
             w, y = np.float64(weight[i]), np.float64(scaled[i])
             if w > 0.0:
@@ -179,7 +186,21 @@ def _merge_sums(offsets, uid, scaled, weight, friedel_minus, half, n_unique):
     return sums
 
 
-def estimate(sums: NDArray[np.float64]) -> Estimate:
+def merged_per_lattice(observations: Observations, reference: Reference) -> NDArray[np.int64]:
+    """(n_lattices,) observations of each lattice that are merged."""
+    return _count(observations.offsets, reference.weight)
+
+
+@njit(cache=True, nogil=True)
+def _count(offsets, weight):
+    n = np.zeros(len(offsets) - 1, np.int64)
+    for f in range(len(n)):
+        for i in range(offsets[f], offsets[f + 1]):
+            n[f] += weight[i] > 0.0
+    return n
+
+
+def estimate(sums: NDArray[np.float64], variance_factor: NDArray[np.float64] | None = None) -> Estimate:
     """Weighted means and their standard errors.
 
     Internal variance 1 / W and external variance sum(w² (y - mean)²) / W² n / (n - 1).
@@ -188,6 +209,8 @@ def estimate(sums: NDArray[np.float64]) -> Estimate:
     ----------
     sums : (n_unique, 6) array
         `merge_sums` added over Friedel signs and halves, or one of them.
+    variance_factor : (n_unique,) array
+        The variances of the error model are to be multiplied by it.
 
     Examples
     --------
@@ -201,7 +224,8 @@ def estimate(sums: NDArray[np.float64]) -> Estimate:
     """
     total = sums[:, W]
     mean = _ratio(sums[:, WY], total)
-    internal = np.sqrt(_ratio(np.ones(len(total)), total))
+    factor = np.ones(len(total)) if variance_factor is None else variance_factor
+    internal = np.sqrt(_ratio(factor, total))
     scatter = np.maximum(sums[:, WWYY] - 2 * mean * sums[:, WWY] + mean**2 * sums[:, WW], 0.0)
     external = np.sqrt(_ratio(scatter * sums[:, N], total**2 * (sums[:, N] - 1)))
     return Estimate(mean, np.fmax(internal, external), internal, external, sums[:, N].astype(np.int64))
@@ -228,10 +252,23 @@ def random_halves(
     >>> random_halves(np.zeros(6, np.uint64), np.arange(6), np.zeros(6, np.int64)).tolist()
     [0, 0, 1, 0, 0, 0]
     """
+    return (_hashes(file_hash, frame, lattice) >> np.uint64(63)).astype(np.uint8)
+
+
+def random_ranks(
+    file_hash: NDArray[np.uint64], frame: NDArray[np.int64], lattice: NDArray[np.int64]
+) -> NDArray[np.uint64]:
+    """Random number of each lattice, by which a sample may be drawn; parameters as of `random_halves`."""
+    return _splitmix(_hashes(file_hash, frame, lattice))  # once more: it shall know nothing of the half
+
+
+def _hashes(
+    file_hash: NDArray[np.uint64], frame: NDArray[np.int64], lattice: NDArray[np.int64]
+) -> NDArray[np.uint64]:
     mixed = _splitmix(file_hash.astype(np.uint64))
     for number in (frame, lattice):
         mixed = _splitmix(mixed ^ number.astype(np.uint64))
-    return (mixed >> np.uint64(63)).astype(np.uint8)
+    return mixed
 
 
 def _splitmix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

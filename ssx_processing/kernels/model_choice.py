@@ -41,6 +41,7 @@ def choose_model(
     rank: NDArray[np.uint64],
     *,
     s_squared: NDArray[np.float64],
+    excluded: NDArray[np.bool_] | None = None,
     b_restraint: float = 15.0,
     n_threads: int = 1,
     on_cycle: OnCycle | None = None,
@@ -55,14 +56,20 @@ def choose_model(
         Those with the smallest are used where there are more than `MOST_LATTICES`.
     s_squared : (n_unique,) array
         (sin(theta)/lambda)² in 1/Å².
+    excluded : (n_lattices,) array
+        Lattices that are not used.
     """
-    n_unique, everyone = len(s_squared), observations.n_lattices
-    used = np.sort(np.argsort(rank, kind="stable")[:MOST_LATTICES])
-    some = observations if len(used) == everyone else observations.of_lattices(used)
-    apart = some.with_uid(some.uid + n_unique * half[used][some.lattice_of_observation()].astype(np.int32))
+    n_unique = len(s_squared)
+    usable = np.arange(len(rank)) if excluded is None else np.flatnonzero(~excluded)
+    everyone = len(usable) <= MOST_LATTICES
+    used = np.arange(len(rank)) if everyone else sample_lattices(rank, usable)
+    some = observations if everyone else observations.of_lattices(used)
+    second = n_unique * half[used].astype(np.int32)[some.lattice_of_observation()]
+    apart = some.with_uid(np.where(some.uid >= 0, some.uid + second, -1).astype(np.int32))
     run = Alternation(
-        apart, np.tile(s_squared, 2), b_restraint=b_restraint, n_threads=n_threads, on_cycle=on_cycle
-    )
+        apart, np.tile(s_squared, 2), b_restraint=b_restraint,
+        excluded=excluded if everyone else None, n_threads=n_threads, on_cycle=on_cycle,
+    )  # fmt: skip
     found: dict[ScalingModel, float] = {}
     best, start = ScalingModel.SCALE, run.reached
     for model in stages_to(ScalingModel.POSTREFINEMENT):
@@ -70,7 +77,12 @@ def choose_model(
         found[model] = shell_mean_cc(run.expected[:n_unique], run.expected[n_unique:], s_squared)
         if model is best or found[model] > found[best] + WORTH[model]:
             best, start = model, run.reached
-    return ModelChoice(best, found, len(used), start if len(used) == everyone else None)
+    return ModelChoice(best, found, min(len(usable), MOST_LATTICES), start if everyone else None)
+
+
+def sample_lattices(rank: NDArray[np.uint64], usable: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At most `MOST_LATTICES` of the usable ones, those of the smallest rank, ascending."""
+    return np.sort(usable[np.argsort(rank[usable], kind="stable")[:MOST_LATTICES]])
 
 
 def shell_mean_cc(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from ssx_processing.kernels.merging import Observations, Reference, Scales
@@ -25,6 +26,7 @@ from ssx_processing.kernels.still_sweep import (
     ACCEPTED,
     B_FACTOR,
     BAD_SCALE,
+    EXCLUDED,
     LOG_G,
     LOG_WIDTH,
     N_PARAMETERS,
@@ -107,6 +109,7 @@ def scale_lattices(
     b_restraint: float = 15.0,
     min_cc: float = 0.1,
     start: Start | None = None,
+    excluded: NDArray[np.bool_] | None = None,
     n_threads: int = 1,
     on_cycle: OnCycle | None = None,
 ) -> Scaling:
@@ -126,14 +129,17 @@ def scale_lattices(
         Lattices that correlate less with the reference are left out, from the second cycle on.
     start
         Of the same lattices; then only the model asked for is refined.
+    excluded : (n_lattices,) array
+        Lattices that are left out from the beginning, where there is no start.
     n_threads
         The result does not depend on it.
     on_cycle
         Called with the name of the model, the number of the cycle (from 1) and of the lattices in it.
     """
     run = Alternation(
-        observations, s_squared, b_restraint=b_restraint, start=start, n_threads=n_threads, on_cycle=on_cycle
-    )
+        observations, s_squared, b_restraint=b_restraint,
+        start=start, excluded=excluded, n_threads=n_threads, on_cycle=on_cycle,
+    )  # fmt: skip
     converged = True
     for stage in [model] if start is not None and model is not ScalingModel.MEAN else stages_to(model):
         cycles = n_cycles if stage is model else _MIN_CYCLES
@@ -164,6 +170,7 @@ class Alternation:
         *,
         b_restraint: float = 15.0,
         start: Start | None = None,
+        excluded: NDArray[np.bool_] | None = None,
         n_threads: int = 1,
         on_cycle: OnCycle | None = None,
     ) -> None:
@@ -176,7 +183,7 @@ class Alternation:
         self.scaled, self.weight = np.zeros(n, np.float32), np.zeros(n, np.float32)
         self.outlier = np.zeros(n, np.bool_)
         self.every = max(n // _ENOUGH, 1)
-        start = start or start_of(observations, self.bins)
+        start = start or start_of(observations, self.bins, excluded)
         self.law, self.turn_sd, self.width_sd = start.observation_model, start.turn_sd, start.width_sd
         self.state = State(
             start.parameters.copy(),
@@ -315,26 +322,52 @@ class Alternation:
         )  # fmt: skip
 
 
-def start_of(observations: Observations, bins: NDArray[np.int64]) -> Start:
+def start_of(
+    observations: Observations, bins: NDArray[np.int64], excluded: NDArray[np.bool_] | None = None
+) -> Start:
     """Scales from each lattice's total intensity against the mean fall-off of all lattices.
 
     Parameters
     ----------
     bins : (n_unique,) array
         Shell of each unique reflection.
+    excluded : (n_lattices,) array
+        Lattices that are left out from the beginning.
     """
-    of_observation, lattice = bins[observations.uid], observations.lattice_of_observation()
-    n = np.bincount(of_observation, minlength=_FALLOFF_BINS)
-    mean = np.bincount(of_observation, observations.intensity, _FALLOFF_BINS) / np.maximum(n, 1)
+    n_lattices, sums = observations.n_lattices, np.zeros((2, _FALLOFF_BINS))
+    left_out = np.zeros(n_lattices, np.bool_) if excluded is None else excluded
+    _shell_sums(observations.offsets, observations.uid, observations.intensity, bins, left_out, sums)
+    mean = sums[1] / np.maximum(sums[0], 1)
     mean = np.maximum(mean, 1e-6 * np.abs(mean).max() + 1e-300)
-    n_lattices = observations.n_lattices
-    expected = np.bincount(lattice, mean[of_observation], n_lattices)
-    total = np.bincount(lattice, observations.intensity, n_lattices)
-    positive = (total > 0) & (expected > 0)
+    totals = _totals(observations.offsets, observations.uid, observations.intensity, bins, mean)
+    positive = (totals > 0).all(axis=1)
     parameters = np.zeros((n_lattices, N_PARAMETERS))
-    parameters[positive, LOG_G] = np.log(total[positive] / expected[positive])
-    verdict = np.where(positive, ACCEPTED, BAD_SCALE).astype(np.uint8)
+    parameters[positive, LOG_G] = np.log(totals[positive, 0] / totals[positive, 1])
+    verdict = np.where(left_out, EXCLUDED, np.where(positive, ACCEPTED, BAD_SCALE)).astype(np.uint8)
     return Start(parameters, verdict, flat_model())
+
+
+@njit(cache=True, nogil=True)
+def _shell_sums(offsets, uid, intensity, bins, left_out, sums):
+    """Number and sum of the intensities in each shell."""
+    for f in range(len(offsets) - 1):
+        if not left_out[f]:
+            for i in range(offsets[f], offsets[f + 1]):
+                if uid[i] >= 0:
+                    sums[0, bins[uid[i]]] += 1.0
+                    sums[1, bins[uid[i]]] += intensity[i]
+
+
+@njit(cache=True, nogil=True)
+def _totals(offsets, uid, intensity, bins, mean):
+    """(n_lattices, 2): summed intensity, and what the mean of the shells leads one to expect."""
+    out = np.zeros((len(offsets) - 1, 2))
+    for f in range(len(offsets) - 1):
+        for i in range(offsets[f], offsets[f + 1]):
+            if uid[i] >= 0:
+                out[f, 0] += intensity[i]
+                out[f, 1] += mean[bins[uid[i]]]
+    return out
 
 
 def _resolution_bin(s_squared: NDArray[np.float64]) -> NDArray[np.int64]:

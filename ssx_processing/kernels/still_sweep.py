@@ -41,8 +41,9 @@ STRONGEST = 8.0
 LOG_G, B_FACTOR, TURN_X, TURN_Y, LOG_WIDTH = range(5)
 """Columns of the parameters; the last three are refined or not."""
 N_PARAMETERS, N_SCALE = 5, 2
-ACCEPTED, BAD_SCALE, LOW_CC = 0, 1, 2
-"""Verdicts on a lattice: merged; its best scale is not positive; it correlates less than asked for."""
+ACCEPTED, BAD_SCALE, LOW_CC, EXCLUDED = range(4)
+"""Verdicts on a lattice: merged; its best scale is not positive; it correlates less than asked for; left
+out beforehand."""
 
 _LARGEST_STEP = np.array([1.0, 20.0, 1e-3, 1e-3, 0.5])
 
@@ -53,6 +54,7 @@ class Block(NamedTuple):
     offsets: NDArray[np.int64]
     """(n_lattices + 1,) of which observations are a lattice's."""
     uid: NDArray[np.int32]
+    """-1: not to be merged."""
     intensity: NDArray[np.float32]
     noise: NDArray[np.float32]
     error: NDArray[np.float32]
@@ -113,9 +115,10 @@ def add_up(
             continue
         b, log_g, tx, ty, per_width = _lattice(state.parameters[f])
         for i in range(first, last):
-            if block.outlier[i]:
+            q = uid[i]
+            if q < 0 or block.outlier[i]:
                 continue
-            q, inverse_sigma = uid[i], 1.0 / block.sigma[i]
+            inverse_sigma = 1.0 / block.sigma[i]
             u = abs(_error(block, i, tx, ty)) * inverse_sigma * per_width
             p, j = at_knots(law.partiality, u), means.expected[q]
             k = p * math.exp(log_g - b * means.s_squared[q]) * law.sigma_reference * inverse_sigma
@@ -230,7 +233,7 @@ def _compare(
     shared = 0
     for i in range(first, last):
         q, w, c = block.uid[i], np.float64(block.weight[i]), i - first
-        total = means.table[q, 0]
+        total = means.table[q, 0] if q >= 0 else 0.0
         rest = total - w
         block.outlier[i] = False
         if rest <= 1e-9 * total:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from ssx_processing.errors import MergeError
 from ssx_processing.kernels.cell_populations import cell_populations
-from ssx_processing.kernels.merging import BAD_SCALE, LOW_CC
+from ssx_processing.kernels.still_sweep import BAD_SCALE, LOW_CC
 from ssx_processing.models import UnitCell
 from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
 

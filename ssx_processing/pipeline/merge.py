@@ -13,14 +13,21 @@ from ssx_processing.formats.chunk_folder import SUMMARY
 from ssx_processing.formats.merge_folder import MergeTables, read_merge, write_merge
 from ssx_processing.formats.mtz import MergedIntensities
 from ssx_processing.formats.run_folder import RunFolder
-from ssx_processing.kernels.merging import estimate
+from ssx_processing.kernels.observation_model import KNOT_STEP, N_KNOTS
+from ssx_processing.kernels.scaling import ScalingModel
 from ssx_processing.kernels.statistics import shell_statistics, wilson_b
 from ssx_processing.kernels.symmetry import indexing_ambiguity_operators
 from ssx_processing.models import MergeSummary, ShellStatistics
-from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
+from ssx_processing.pipeline.chunk_tables import A_COLUMNS, CELL_COLUMNS
 from ssx_processing.pipeline.lattice_filter import cluster_words
 from ssx_processing.pipeline.merge_input import MergeInput, read_merge_input
-from ssx_processing.pipeline.merge_steps import Merged, excluded_counts, merge_to, select_candidates
+from ssx_processing.pipeline.merge_steps import (
+    Merged,
+    excluded_counts,
+    highest_resolution,
+    merge_to,
+    select_lattices,
+)
 from ssx_processing.pipeline.resolution import resolution_from_cc_half, resolution_from_completeness
 from ssx_processing.settings import MergingSettings, ProcessingSettings, content_key
 
@@ -38,6 +45,7 @@ def merge_chunks(
     chunks_expected: int,
     missing: Sequence[str] = (),
     wavelength: float,
+    n_threads: int = 1,
     progress: Callable[[str], None] | None = None,
 ) -> MergeSummary:
     """Merge the chunks into ``run_folder/merged/<key>``, or find that this was done already.
@@ -53,7 +61,9 @@ def merge_chunks(
     missing
         One sentence for each chunk that is not in ``chunk_folders``.
     wavelength
-        Å, for the MTZ.
+        Å, of frames that do not say their own, and for the MTZ.
+    n_threads
+        The result does not depend on it.
     progress
         Told in a few words what is being done.
 
@@ -70,7 +80,7 @@ def merge_chunks(
     if (folder / SUMMARY).is_file():
         return read_merge(folder)
     data = read_merge_input(folders, progress)
-    merged, d_min, warnings = _merge_to_best_resolution(data, settings, progress)
+    merged, d_min, warnings = _merge_to_best_resolution(data, settings, wavelength, n_threads, progress)
     summary = _summarise(
         data, merged, d_min, settings, key, folder, warnings, chunks_expected, folders, missing
     )
@@ -106,30 +116,33 @@ def _merge_key(
 
 
 def _merge_to_best_resolution(
-    data: MergeInput, settings: ProcessingSettings, progress: Callable[[str], None] | None
+    data: MergeInput,
+    settings: ProcessingSettings,
+    wavelength: float,
+    n_threads: int,
+    progress: Callable[[str], None] | None,
 ) -> tuple[Merged, float, list[str]]:
     """Merge to the resolution asked for, or first to the last observation and then to where they end."""
     merging, space_group = settings.merging, settings.sample.space_group
-    candidates = select_candidates(data, space_group, merging, settings.sample.unit_cell)
+    selection = select_lattices(data, space_group, merging, settings.sample.unit_cell)
 
-    def merge_all_to(d_min: float) -> Merged:
+    def merge_all_to(d_min: float, model: ScalingModel | None = None) -> Merged:
         return merge_to(
-            data, candidates, d_min=d_min, space_group=space_group, settings=merging, progress=progress
-        )
+            data, selection, d_min=d_min, space_group=space_group, settings=merging,
+            wavelength=wavelength, model=model, n_threads=n_threads, progress=progress,
+        )  # fmt: skip
 
     if merging.d_min is not None:
         return merge_all_to(merging.d_min), merging.d_min, []
-    highest = float(1 / candidates.d_star.max()) if len(candidates.d_star) else 1.0
-    merged = merge_all_to(highest)
-    shells, _ = _statistics(merged, highest, merging)
+    highest = highest_resolution(data, selection)
+    quick = ScalingModel.PARTIALITY if merging.model == "auto" else None
+    shells, _ = _statistics(merge_all_to(highest, quick), highest, merging)
     end = resolution_from_cc_half(shells, merging.cc_half_limit)
     if end is None:
         text = f"CC1/2 is not above {merging.cc_half_limit} anywhere or undetermined: resolution not cut"
-        return merged, highest, [text]
+        return merge_all_to(highest), highest, [text]
     complete_to = resolution_from_completeness(shells, merging.min_completeness)
-    end = float(np.ceil(max(end, complete_to or end) * 100) / 100)
-    if end <= highest:
-        return merged, highest, []
+    end = max(float(np.ceil(max(end, complete_to or end) * 100) / 100), highest)
     return merge_all_to(end), end, []
 
 
@@ -184,7 +197,7 @@ def _summarise(
 
 def _forms(data: MergeInput, merged: Merged, merging: MergingSettings) -> list[str]:
     """Say which crystal forms there are besides the one that is merged."""
-    words = cluster_words(data.lattices, merged.clusters, merged.cluster)
+    words = cluster_words(data.lattices, merged.selection.clusters, merged.selection.cluster)
     return [words] if words else []
 
 
@@ -208,13 +221,32 @@ def _warnings(merged: Merged, overall: ShellStatistics) -> list[str]:
 
 
 def _details(merged: Merged, merging: MergingSettings) -> dict[str, Any]:
-    model = merged.scaling.error_model
+    scaling, model = merged.scaling, merged.scaling.observation_model
     return {
         "merging": merging.model_dump(mode="json"),
-        "scaling_cycles": merged.scaling.n_cycles,
-        "scaling_converged": merged.scaling.converged,
-        "error_model": {"noise_factor": model.noise_factor, "spread": model.spread},
-        "outliers": int(merged.scaling.outlier.sum()),
+        "model": scaling.model.value,
+        "model_choice": {
+            "cc_half_of_independent_halves": {m.value: cc for m, cc in merged.choice.cc_half.items()},
+            "n_lattices": merged.choice.n_lattices,
+        }
+        if merged.choice
+        else None,
+        "scaling_cycles": scaling.n_cycles,
+        "scaling_converged": scaling.converged,
+        "observation_model": {
+            "noise_factor": model.noise_factor,
+            "knots": (KNOT_STEP * np.arange(N_KNOTS)).tolist(),
+            "partiality": model.partiality.tolist(),
+            "spread": model.spread.tolist(),
+            "turn_sd_deg": float(np.degrees(scaling.turn_sd)),
+            "width_sd": scaling.width_sd,
+        },
+        "repeats": {
+            "intensity": merged.scatter.intensity.tolist(),
+            "chi_square": merged.scatter.chi_square.tolist(),
+            "n": merged.scatter.n.tolist(),
+        },
+        "outliers": int(scaling.outlier.sum()),
     }
 
 
@@ -227,7 +259,7 @@ def _history(summary: MergeSummary) -> tuple[str, ...]:
 
 def _tables(data: MergeInput, merged: Merged) -> MergeTables:
     total = merged.estimate
-    plus, minus = (estimate(merged.sums[:, sign].sum(axis=1)) for sign in (0, 1))
+    plus, minus = (merged.estimate_of(merged.sums[:, sign].sum(axis=1)) for sign in (0, 1))
     seen = total.n > 0
     hkl, reflections = merged.unit.hkl[seen], merged.reflections()
     table = pd.DataFrame(
@@ -243,6 +275,13 @@ def _tables(data: MergeInput, merged: Merged) -> MergeTables:
             "half2": reflections.half_2[seen],
             "sigma_internal": total.sigma_internal[seen],
             "sigma_external": total.sigma_external[seen],
+            "intensity_plus": plus.intensity[seen],
+            "sigma_plus": plus.sigma[seen],
+            "n_plus": plus.n[seen],
+            "intensity_minus": minus.intensity[seen],
+            "sigma_minus": minus.sigma[seen],
+            "n_minus": minus.n[seen],
+            "centric": merged.unit.centric[seen],
         }
     )
     intensities = MergedIntensities(
@@ -260,14 +299,22 @@ def _tables(data: MergeInput, merged: Merged) -> MergeTables:
 
 def _lattice_table(data: MergeInput, merged: Merged) -> pd.DataFrame:
     """Every lattice that was read, with its scale and why it is not in the result, if so."""
-    table = data.lattices[["frame", "lattice", "chunk", *CELL_COLUMNS]].copy()
-    scales = merged.scaling.scales
-    for name, values in (("scale", np.exp(scales.log_g)), ("b_factor", scales.b_factor), ("cc", scales.cc)):
-        column = np.full(len(table), np.nan)
-        column[merged.rows] = values
-        table[name] = column
+    scales, known = merged.scaling.scales, merged.scaling.scales.n_shared > 0
+    columns = [c for c in (*A_COLUMNS, "n_indexed", "wavelength") if c in data.lattices]
+    names = ["data_set", "frame", "lattice", "chunk", "file", "file_index", *CELL_COLUMNS, "resolution_limit"]
+    table = data.lattices[[*names, *columns]].copy()
+    found = {
+        "scale": np.exp(scales.log_g),
+        "b_factor": scales.b_factor,
+        "turn_x": scales.turns[:, 0],
+        "turn_y": scales.turns[:, 1],
+        "width": np.exp(scales.log_width),
+        "cc": scales.cc,
+    }
+    for name, values in found.items():
+        table[name] = np.where(known, values, np.nan)
     table["n_merged"] = merged.n_merged
-    table["cell_cluster"] = merged.clusters
+    table["cell_cluster"] = merged.selection.clusters
     table["half"] = merged.half + 1
     table["filter_reason"] = merged.reasons.astype(str)
     return table

@@ -10,41 +10,37 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ssx_processing.errors import MergeError
-from ssx_processing.formats.chunk_folder import read_summary, read_table
+from ssx_processing.formats.chunk_folder import count_rows, read_known, read_summary
+from ssx_processing.kernels.merging import random_halves, random_ranks
 from ssx_processing.models import FrameCounts, FrameStatus
-from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
+from ssx_processing.pipeline.chunk_tables import A_COLUMNS, CELL_COLUMNS
+from ssx_processing.pipeline.stored_observations import ObservationStore, StoredObservations
 
-_LATTICE_COLUMNS = ["frame", "lattice", *CELL_COLUMNS, "resolution_limit"]
-_OBSERVATION_COLUMNS = [
-    "frame",
-    "lattice",
-    "h",
-    "k",
-    "l",
-    "intensity",
-    "sigma",
-    "excitation_error",
-    "excitation_sigma",
-    "noise_variance",
-]
+LATTICE_COLUMNS = ["frame", "lattice", *CELL_COLUMNS, "resolution_limit"]
+LATER_COLUMNS = [*A_COLUMNS, "n_indexed", "rmsd_px", "excitation_width", "wavelength"]
+"""Of lattices, where there are."""
+
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class MergeInput:
-    """Lattices sorted by data set, frame and number, and their good observations in the same order."""
+    """Lattices sorted by data set, frame and number, and their observations in the same order."""
 
     counts: FrameCounts
     """Sum over the chunks."""
     lattices: pd.DataFrame
     """Columns of the chunks' tables that merging uses, `chunk`, `data_set` (its place among the data
-    sets merged: frames count from 0 in each) and `file_hash` (of the file name)."""
-    observations: pd.DataFrame
-    """Good observations; `row` says to which row of `lattices` they belong."""
+    sets merged: frames count from 0 in each), `file` and `file_index`."""
+    observations: StoredObservations
+    half: NDArray[np.uint8]
+    """(n_lattices,) half set of each, 0 or 1."""
+    rank: NDArray[np.uint64]
+    """(n_lattices,) random numbers that a sample is drawn by; like the halves they depend on file name,
+    frame and lattice only."""
 
 
-def read_merge_input(
-    chunk_folders: Sequence[Path], progress: Callable[[str], None] | None = None
-) -> MergeInput:
+def read_merge_input(chunk_folders: Sequence[Path], progress: Progress | None = None) -> MergeInput:
     """Lattices and good observations of all chunks.
 
     Raises
@@ -56,21 +52,47 @@ def read_merge_input(
     """
     if not chunk_folders:
         raise MergeError("no chunk to merge; process at least one chunk first")
-    frames, lattices, observations = [], [], []
-    places: dict[str, int] = {}
-    for i, folder in enumerate(chunk_folders, start=1):
+    frames, lattices = _read_lattices(chunk_folders)
+    counts = _counts(frames)
+    frames = frames[["data_set", "frame", "file", "file_index"]]
+    hashes = _file_hash(frames, lattices)
+    number = [lattices[name].to_numpy(np.int64) for name in ("frame", "lattice")]
+    lattices = lattices.merge(frames, how="left", on=["data_set", "frame"])
+    store = ObservationStore(sum(count_rows(folder, "observations") for folder in chunk_folders))
+    in_order = lattices.groupby("chunk", sort=False).indices
+    for i, folder in enumerate(_by_first_row(chunk_folders, in_order), start=1):
         if progress is not None:
             progress(f"reading chunk {i} of {len(chunk_folders)}")
+        rows = np.asarray(in_order.get(str(folder), []), np.int64)
+        store.add(folder, rows, lattices.iloc[rows])
+    lattices["chunk"] = [Path(name).name for name in lattices["chunk"]]
+    return MergeInput(
+        counts,
+        lattices,
+        store.in_order(len(lattices)),
+        half=random_halves(hashes, *number),
+        rank=random_ranks(hashes, *number),
+    )
+
+
+def _by_first_row(folders: Sequence[Path], rows: dict[str, NDArray[np.int64]]) -> list[Path]:
+    """Chunks in the order of their lattices; those without any last."""
+    return sorted(folders, key=lambda folder: int(rows[str(folder)][0]) if str(folder) in rows else 1 << 62)
+
+
+def _read_lattices(chunk_folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All frames, and all lattices sorted."""
+    frames, lattices = [], []
+    places: dict[str, int] = {}
+    for folder in chunk_folders:
         place = places.setdefault(read_summary(folder)["input"], len(places))
-        frames.append(
-            read_table(folder, "frames", ["frame", "status", "n_lattices", "file"]).assign(data_set=place)
-        )
-        lattices.append(
-            read_table(folder, "lattices", _LATTICE_COLUMNS).assign(data_set=place, chunk=folder.name)
-        )
-        good = read_table(folder, "observations", [*_OBSERVATION_COLUMNS, "flags"])
-        observations.append(_usable(good).assign(data_set=place))
+        columns = ["frame", "status", "n_lattices", "file"]
+        frames.append(read_known(folder, "frames", columns, ["file_index"]).assign(data_set=place))
+        table = read_known(folder, "lattices", LATTICE_COLUMNS, LATER_COLUMNS)
+        lattices.append(table.assign(data_set=place, chunk=str(folder)))
     all_frames = _joined(frames)
+    if "file_index" not in all_frames:
+        all_frames["file_index"] = all_frames["frame"]
     twice = all_frames.duplicated(["data_set", "frame"])
     if twice.any():
         first = int(all_frames.loc[twice, "frame"].iloc[0])
@@ -81,11 +103,7 @@ def read_merge_input(
             f"no lattice in {len(chunk_folders)} chunks with {len(all_frames)} frames"
             f"{_unreadable(all_frames)}; look at hit and indexing rates before merging"
         )
-    all_lattices = all_lattices.sort_values(["data_set", "frame", "lattice"], ignore_index=True)
-    all_lattices["file_hash"] = _file_hash(all_frames, all_lattices)
-    return MergeInput(
-        _counts(all_frames), all_lattices, _in_lattice_order(_joined(observations), all_lattices)
-    )
+    return all_frames, all_lattices.sort_values(["data_set", "frame", "lattice"], ignore_index=True)
 
 
 def _unreadable(frames: pd.DataFrame) -> str:
@@ -98,11 +116,6 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """Tables below each other; empty ones would spoil the column types."""
     filled = [table for table in tables if len(table)]
     return pd.concat(filled, ignore_index=True) if filled else tables[0]
-
-
-def _usable(observations: pd.DataFrame) -> pd.DataFrame:
-    good = (observations["flags"] == 0) & (observations["sigma"] > 0) & np.isfinite(observations["intensity"])
-    return observations.loc[good, _OBSERVATION_COLUMNS]
 
 
 def _counts(frames: pd.DataFrame) -> FrameCounts:
@@ -127,13 +140,3 @@ def _file_hash(frames: pd.DataFrame, lattices: pd.DataFrame) -> NDArray[np.uint6
     }
     files = lattices[["data_set", "frame"]].merge(frames, how="left", on=["data_set", "frame"])["file"]
     return np.array([of_file.get(file, 0) for file in files], np.uint64)
-
-
-def _in_lattice_order(observations: pd.DataFrame, lattices: pd.DataFrame) -> pd.DataFrame:
-    """Observations sorted by their lattice's row; those of one lattice stay in their order."""
-    which = ["data_set", "frame", "lattice"]
-    row = pd.MultiIndex.from_frame(lattices[which]).get_indexer(pd.MultiIndex.from_frame(observations[which]))
-    order = np.argsort(row, kind="stable")
-    order = order[row[order] >= 0]
-    columns = [c for c in _OBSERVATION_COLUMNS if c not in ("frame", "lattice")]
-    return observations[columns].iloc[order].reset_index(drop=True).assign(row=row[order])

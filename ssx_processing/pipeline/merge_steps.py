@@ -8,35 +8,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssx_processing.errors import MergeError
+from ssx_processing.kernels.error_model import RepeatScatter, repeat_scatter
 from ssx_processing.kernels.merging import (
     Estimate,
     Observations,
     estimate,
     merge_sums,
-    random_halves,
+    merged_per_lattice,
 )
-from ssx_processing.kernels.scaling import Scaling, scale_lattices
+from ssx_processing.kernels.model_choice import ModelChoice, choose_model
+from ssx_processing.kernels.scaling import Scaling, ScalingModel, scale_lattices
 from ssx_processing.kernels.statistics import MergedReflections
 from ssx_processing.kernels.symmetry import AsymmetricUnit, asymmetric_unit, symmetrised_cell
+from ssx_processing.kernels.turn_slopes import write_turn_slopes
 from ssx_processing.models import UnitCell
-from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
-from ssx_processing.pipeline.lattice_filter import (
-    REASON_OF_VERDICT,
-    TOO_FEW,
-    cell_verdicts,
-)
+from ssx_processing.pipeline.chunk_tables import A_COLUMNS, CELL_COLUMNS
+from ssx_processing.pipeline.lattice_filter import REASON_OF_VERDICT, TOO_FEW, cell_verdicts
 from ssx_processing.pipeline.merge_input import MergeInput
 from ssx_processing.settings import MergingSettings
 
 Progress = Callable[[str], None]
 
-_LEAST_VARIANCE = 1.0  # photons²: not even an empty background is known better
-_FARTHEST = 3.0  # an observation far off the Ewald sphere keeps the weight exp(-3)
+_PART = 1 << 22  # observations looked up at a time
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """Observations that may be merged, whatever the resolution; arrays of n_observations elements."""
+class Selection:
+    """Lattices that may be merged, whatever the resolution."""
 
     unit_cell: UnitCell
     """Median over the lattices whose cell fits, with the symmetry's constraints."""
@@ -46,16 +44,8 @@ class Candidates:
     """(n_lattices,) crystal form of each, 1 the largest; 0 for none."""
     cluster: int
     """The form that is merged."""
-    hkl: NDArray[np.int32]
-    """(n_observations, 3)."""
-    d_star: NDArray[np.float64]
-    """1/d in 1/Å."""
-    row: NDArray[np.int64]
-    """Row of the lattice; ascending."""
-    intensity: NDArray[np.float64]
-    noise_variance: NDArray[np.float64]
-    factor: NDArray[np.float64]
-    """Weight by distance from the Ewald sphere."""
+    d_star_limit: NDArray[np.float64]
+    """(n_lattices,) up to which its observations are merged, 1/Å."""
 
 
 @dataclass(frozen=True)
@@ -63,26 +53,35 @@ class Merged:
     """Result of one scaling and merging."""
 
     unit: AsymmetricUnit
+    observations: Observations
+    """All of them; those that were not to be merged have uid -1."""
+    friedel_minus: NDArray[np.uint8]
+    """(n_observations,)."""
     sums: NDArray[np.float64]
     """As from `merge_sums`."""
     scaling: Scaling
-    rows: NDArray[np.int64]
-    """Rows of the lattices that were scaled."""
+    choice: ModelChoice | None
+    """Why the model was taken; None where it was asked for."""
+    scatter: RepeatScatter
+    """Of repeats, by which variances are corrected."""
+    variance_factor: NDArray[np.float64]
+    """(n_unique,)."""
     reasons: NDArray[np.object_]
-    """(n_lattices,) as in `Candidates`, verdicts of the scaling included."""
-    clusters: NDArray[np.int64]
-    """(n_lattices,) as in `Candidates`."""
-    cluster: int
-    """As in `Candidates`."""
+    """(n_lattices,) as in `Selection`, verdicts of the scaling included."""
+    selection: Selection
     half: NDArray[np.uint8]
     """(n_lattices,)."""
     n_merged: NDArray[np.int64]
     """(n_lattices,) observations merged."""
 
+    def estimate_of(self, sums: NDArray[np.float64]) -> Estimate:
+        """Intensities and their errors from (n_unique, 6) sums."""
+        return estimate(sums, self.variance_factor)
+
     @property
     def estimate(self) -> Estimate:
         """All observations merged."""
-        return estimate(self.sums.sum(axis=(1, 2)))
+        return self.estimate_of(self.sums.sum(axis=(1, 2)))
 
     def reflections(self) -> MergedReflections:
         """What the statistics need."""
@@ -91,124 +90,162 @@ class Merged:
         return MergedReflections(self.unit.d, merged.n, merged.intensity, merged.sigma, half_1, half_2)
 
 
-def select_candidates(
+def select_lattices(
     data: MergeInput, space_group: str, settings: MergingSettings, expected: UnitCell
-) -> Candidates:
+) -> Selection:
     """Cell filter and each lattice's own resolution limit."""
     lattices = data.lattices
     reasons, clusters, cluster = cell_verdicts(
         lattices, settings.cell_cluster, settings.max_cell_deviation, expected
     )
-    outlier = reasons != ""
-    median = lattices.loc[~outlier, CELL_COLUMNS].median()
+    median = lattices.loc[reasons == "", CELL_COLUMNS].median()
     a, b, c, alpha, beta, gamma = (float(median[name]) for name in CELL_COLUMNS)
     cell = symmetrised_cell((a, b, c, alpha, beta, gamma), space_group)
-    table = data.observations
-    hkl = table[["h", "k", "l"]].to_numpy(np.int32)
-    d_star = np.sqrt(gemmi.UnitCell(*cell).calculate_1_d2_array(hkl)) if len(hkl) else np.empty(0)
-    row = table["row"].to_numpy(np.int64)
     limit = 1 / lattices["resolution_limit"].to_numpy(np.float64) + settings.max_push_res
-    keep = ~(d_star > limit[row]) & ~outlier[row]  # a limit of nan is none
-    intensity = table["intensity"].to_numpy(np.float64)[keep]
-    variance, error, width = (
-        table[name].to_numpy(np.float64)[keep]
-        for name in ("noise_variance", "excitation_error", "excitation_sigma")
-    )
-    return Candidates(
-        unit_cell=cell,
-        reasons=reasons,
-        clusters=clusters,
-        cluster=cluster,
-        hkl=hkl[keep],
-        d_star=d_star[keep],
-        row=row[keep],
-        intensity=intensity,
-        noise_variance=np.maximum(variance, _LEAST_VARIANCE),
-        factor=excitation_factor(error, width),
-    )
+    return Selection(cell, reasons, clusters, cluster, np.where(np.isfinite(limit), limit, np.inf))
 
 
-def excitation_factor(error: NDArray[np.float64], width: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weight exp(-error² / (2 width²)), at least exp(-3); 1 where the width is unknown.
-
-    Not a partiality: it only says which observations are nearer to full ones.
-
-    Examples
-    --------
-    >>> excitation_factor(np.array([0.0, 1e-3, 1.0]), np.array([1e-3, 1e-3, np.nan])).round(4).tolist()
-    [1.0, 0.6065, 1.0]
-    """
-    known = np.isfinite(error) & (width > 0)
-    ratio = np.divide(error, width, out=np.zeros(len(error)), where=known)
-    return np.exp(-np.minimum(0.5 * ratio**2, _FARTHEST))
+def highest_resolution(data: MergeInput, selection: Selection) -> float:
+    """Å, of the observation farthest out that may be merged; 1 if there is none."""
+    cell, stored, highest = gemmi.UnitCell(*selection.unit_cell), data.observations, 0.0
+    allowed = np.where(selection.reasons == "", selection.d_star_limit, 0.0)
+    for part, lattice in _parts(stored.offsets):
+        d_star = np.sqrt(cell.calculate_1_d2_array(stored.hkl[part].astype(np.int32)))
+        inside = d_star[d_star <= allowed[lattice]]
+        highest = max(highest, float(inside.max(initial=0.0)))
+    return 1 / highest if highest > 0 else 1.0
 
 
 def merge_to(
     data: MergeInput,
-    candidates: Candidates,
+    selection: Selection,
     *,
     d_min: float,
     space_group: str,
     settings: MergingSettings,
+    wavelength: float,
+    model: ScalingModel | None = None,
+    n_threads: int = 1,
     progress: Progress | None = None,
 ) -> Merged:
     """Scale and merge all observations to ``d_min``.
+
+    Parameters
+    ----------
+    wavelength
+        Å, of lattices that do not have their own.
+    model
+        None: as the settings say, or chosen.
 
     Raises
     ------
     MergeError
         No lattice is left.
     """
-    unit = asymmetric_unit(candidates.unit_cell, space_group, d_min * (1 - 1e-6))
-    observations, minus, rows, reasons = _observations(data, candidates, unit, settings)
+    unit = asymmetric_unit(selection.unit_cell, space_group, d_min * (1 - 1e-6))
+    reasons = selection.reasons.copy()
+    observations, minus = _observations(data, selection, unit, wavelength)
+    n = _count_known(observations)
+    reasons[(reasons == "") & (n < settings.min_observations)] = TOO_FEW
+    check_some_left(reasons)
+    excluded = reasons != ""
 
-    def on_cycle(cycle: int, n_lattices: int) -> None:
+    def on_cycle(name: str, cycle: int, n_lattices: int) -> None:
         if progress is not None:
-            progress(f"scaling cycle {cycle} of {settings.n_cycles}, {n_lattices} lattices, to {d_min:.2f} Å")
+            progress(f"scaling to {d_min:.2f} Å: {name}, cycle {cycle}, {n_lattices} lattices")
 
+    choice = None
+    if model is None and settings.model == "auto":
+        choice = choose_model(
+            observations, data.half, data.rank, s_squared=unit.s_squared, excluded=excluded,
+            b_restraint=settings.b_restraint, n_threads=n_threads, on_cycle=on_cycle,
+        )  # fmt: skip
     scaling = scale_lattices(
         observations,
         s_squared=unit.s_squared,
+        model=choice.model if choice else model or ScalingModel(settings.model),
         n_cycles=settings.n_cycles,
         b_restraint=settings.b_restraint,
         min_cc=settings.min_cc,
+        start=choice.start if choice else None,
+        excluded=excluded,
+        n_threads=n_threads,
         on_cycle=on_cycle,
     )
     for verdict, reason in REASON_OF_VERDICT.items():
-        reasons[rows[scaling.scales.verdict == verdict]] = reason
-    _check_some_left(reasons)
-    lattices = data.lattices
-    half = random_halves(
-        lattices["file_hash"].to_numpy(np.uint64),
-        lattices["frame"].to_numpy(np.int64),
-        lattices["lattice"].to_numpy(np.int64),
+        reasons[scaling.scales.verdict == verdict] = reason
+    check_some_left(reasons)
+    scatter = repeat_scatter(observations, scaling.reference)
+    return Merged(
+        unit=unit,
+        observations=observations,
+        friedel_minus=minus,
+        sums=merge_sums(observations, scaling.reference, friedel_minus=minus, half=data.half),
+        scaling=scaling,
+        choice=choice,
+        scatter=scatter,
+        variance_factor=scatter.variance_factor(scaling.reference.mean),
+        reasons=reasons,
+        selection=selection,
+        half=data.half,
+        n_merged=merged_per_lattice(observations, scaling.reference),
     )
-    sums = merge_sums(observations, scaling.reference, friedel_minus=minus, half=half[rows])
-    of_observation = rows[observations.lattice_of_observation()]
-    n_merged = np.bincount(of_observation[scaling.reference.weight > 0], minlength=len(reasons))
-    return Merged(unit, sums, scaling, rows, reasons, candidates.clusters, candidates.cluster, half, n_merged)
+
+
+def _parts(offsets: NDArray[np.int64]) -> list[tuple[slice, NDArray[np.int64]]]:
+    """Slices of whole lattices, and the lattice of each of their observations."""
+    cuts = np.searchsorted(offsets, np.arange(0, offsets[-1], _PART))
+    edges = np.unique([*cuts, len(offsets) - 1])
+    return [
+        (
+            slice(offsets[first], offsets[last]),
+            np.repeat(np.arange(first, last), np.diff(offsets[first : last + 1])),
+        )
+        for first, last in zip(edges[:-1], edges[1:], strict=True)
+    ]
 
 
 def _observations(
-    data: MergeInput, candidates: Candidates, unit: AsymmetricUnit, settings: MergingSettings
-) -> tuple[Observations, NDArray[np.uint8], NDArray[np.int64], NDArray[np.object_]]:
-    """Observations within the table of lattices with enough of them, Friedel signs, rows, reasons."""
-    uid, minus = unit.find(*candidates.hkl.T)
-    reasons = candidates.reasons.copy()
-    n = np.bincount(candidates.row[uid >= 0], minlength=len(reasons))
-    reasons[(reasons == "") & (n < settings.min_observations)] = TOO_FEW
-    _check_some_left(reasons)
-    keep = (uid >= 0) & (reasons == "")[candidates.row]
-    rows = np.flatnonzero(reasons == "")
-    offsets = np.concatenate([[0], np.cumsum(n[rows])])
+    data: MergeInput, selection: Selection, unit: AsymmetricUnit, wavelength: float
+) -> tuple[Observations, NDArray[np.uint8]]:
+    """Observations with their unique reflections, -1 where they are not to be merged, and Friedel signs."""
+    stored = data.observations
+    uid, minus = stored.array(np.int32), stored.array(np.uint8)
+    allowed = np.where(selection.reasons == "", selection.d_star_limit, 0.0)
+    d_star = np.append(1 / unit.d, np.inf)
+    for part, lattice in _parts(stored.offsets):
+        uid[part], minus[part] = unit.find(*np.ascontiguousarray(stored.hkl[part].T))
+        own = uid[part]
+        own[d_star[own] > allowed[lattice] * (1 + 1e-9)] = -1
     observations = Observations(
-        offsets=offsets.astype(np.int64),
-        uid=uid[keep],
-        intensity=candidates.intensity[keep],
-        noise_variance=candidates.noise_variance[keep],
-        factor=candidates.factor[keep],
+        offsets=stored.offsets,
+        uid=uid,
+        intensity=stored.intensity,
+        noise_variance=stored.noise_variance,
+        excitation_error=stored.excitation_error,
+        excitation_sigma=stored.excitation_sigma,
+        turn_slopes=_turn_slopes(data, wavelength),
     )
-    return observations, minus[keep], rows, reasons
+    return observations, minus
+
+
+def _turn_slopes(data: MergeInput, wavelength: float) -> NDArray[np.float32]:
+    """As `Observations` wants them; none where the lattices' orientations are not in their tables."""
+    lattices, stored = data.lattices, data.observations
+    if not set(A_COLUMNS) <= set(lattices.columns):
+        return np.zeros((0, 2), np.float32)
+    matrices = lattices[list(A_COLUMNS)].to_numpy(np.float64).reshape(-1, 3, 3)
+    own = lattices.get("wavelength", np.full(len(lattices), np.nan))
+    wavelengths = np.where(np.isfinite(own), own, wavelength)
+    slopes = stored.array(np.float32, 2)
+    write_turn_slopes(stored.offsets, stored.hkl, matrices, wavelengths, slopes)
+    return slopes
+
+
+def _count_known(observations: Observations) -> NDArray[np.int64]:
+    """(n_lattices,) observations that may be merged."""
+    cumulative = np.concatenate([[0], np.cumsum(observations.uid >= 0)])
+    return np.diff(cumulative[observations.offsets])
 
 
 def excluded_counts(reasons: NDArray[np.object_]) -> dict[str, int]:
@@ -217,7 +254,8 @@ def excluded_counts(reasons: NDArray[np.object_]) -> dict[str, int]:
     return {str(name): int(count) for name, count in zip(names, counts, strict=True)}
 
 
-def _check_some_left(reasons: NDArray[np.object_]) -> None:
+def check_some_left(reasons: NDArray[np.object_]) -> None:
+    """Raise if no lattice is left."""
     if not np.any(reasons == ""):
         found = ", ".join(f"{n} {reason}" for reason, n in excluded_counts(reasons).items())
         raise MergeError(

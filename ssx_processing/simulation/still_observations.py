@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from ssx_processing.kernels.merging import Observations
 from ssx_processing.kernels.symmetry import AsymmetricUnit, asymmetric_unit
-from ssx_processing.kernels.turn_slopes import turn_slopes
+from ssx_processing.kernels.turn_slopes import write_turn_slopes
 from ssx_processing.models import UnitCell
 
 PARTIALITY_MODELS = ("blocks", "sphere", "lorentzian")
@@ -97,6 +97,22 @@ class StillObservations:
         n = np.bincount(self.lattice, minlength=len(self.log_g))
         return np.concatenate([[0], np.cumsum(n)]).astype(np.int64)
 
+    def observations(self) -> Observations:
+        """As scaling and merging want them."""
+        slopes = np.empty((len(self.uid), 2), np.float32)
+        wavelength = np.full(len(self.log_g), self.experiment.wavelength)
+        hkl = self.hkl.astype(np.int16)
+        write_turn_slopes(self.offsets, hkl, self.a_matrices, wavelength, slopes)
+        return Observations(
+            offsets=self.offsets,
+            uid=self.uid,
+            intensity=self.intensity.astype(np.float32),
+            noise_variance=self.noise_variance.astype(np.float32),
+            excitation_error=self.excitation_error.astype(np.float32),
+            excitation_sigma=self.excitation_sigma.astype(np.float32),
+            turn_slopes=slopes,
+        )
+
     def cc_to_truth(self, merged: NDArray[np.float64]) -> float:
         """Correlation of merged intensities with the truth, nan left out."""
         seen = np.isfinite(merged)
@@ -128,7 +144,10 @@ def simulate_still_observations(experiment: StillExperiment) -> StillObservation
     truth = _wilson(unit, e, rng)
     other = 0.7 * truth + np.sqrt(1 - 0.7**2) * _wilson(unit, e, rng)
     basis = np.array(cell.frac.mat.tolist()).T
-    log_g, b_factor = rng.normal(0, e.scale_variation, e.n_lattices), rng.normal(0, e.b_variation, e.n_lattices)
+    log_g, b_factor = (
+        rng.normal(0, e.scale_variation, e.n_lattices),
+        rng.normal(0, e.b_variation, e.n_lattices),
+    )
     is_minority = rng.random(e.n_lattices) < e.minority
     parts, matrices = [], np.empty((e.n_lattices, 3, 3))
     for f in range(e.n_lattices):
@@ -236,18 +255,3 @@ def _mean_over_blocks(q, tilt, k, size):  # pragma: no cover (compiled)
             out[i] += 1.0 / (1.0 + t * t / 3.0 + t * t * t * t / 12.0)
         out[i] /= len(tilt)
     return out
-
-
-def merging_observations(stills: StillObservations) -> Observations:
-    """As scaling and merging want them."""
-    of_lattice = stills.a_matrices[stills.lattice]
-    q = np.einsum("nij,nj->ni", of_lattice, stills.hkl.astype(np.float64))
-    return Observations(
-        offsets=stills.offsets,
-        uid=stills.uid,
-        intensity=stills.intensity.astype(np.float32),
-        noise_variance=stills.noise_variance.astype(np.float32),
-        excitation_error=stills.excitation_error.astype(np.float32),
-        excitation_sigma=stills.excitation_sigma.astype(np.float32),
-        turn_slopes=turn_slopes(q, 1 / stills.experiment.wavelength),
-    )

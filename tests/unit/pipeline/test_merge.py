@@ -16,6 +16,7 @@ import pytest
 from ssx_processing.errors import ChunkError, MergeError
 from ssx_processing.formats.chunk_folder import write_chunk
 from ssx_processing.models import MergeSummary
+from ssx_processing.pipeline.chunk_tables import A_COLUMNS
 from ssx_processing.pipeline.merge import merge_chunks
 from ssx_processing.settings import MergingSettings, ProcessingSettings, SampleSettings
 
@@ -41,12 +42,13 @@ def chunk_tables(stills: PartialStills) -> dict[str, pd.DataFrame]:
     lattices.insert(0, "frame", of_lattice // LATTICES_PER_FRAME)
     lattices.insert(1, "lattice", of_lattice % LATTICES_PER_FRAME)
     lattices["resolution_limit"] = stills.unit.d_min
+    lattices[list(A_COLUMNS)] = stills.a_matrices.reshape(-1, 9)
     observations = pd.DataFrame(stills.hkl, columns=["h", "k", "l"])
     observations["frame"] = stills.lattice // LATTICES_PER_FRAME
     observations["lattice"] = stills.lattice % LATTICES_PER_FRAME
     for name in ("intensity", "sigma", "excitation_error", "excitation_sigma"):
         observations[name] = getattr(stills, name)
-    observations["noise_variance"] = np.maximum(stills.sigma**2 - np.maximum(stills.intensity, 0), 1.0)
+    observations["noise_variance"] = stills.noise_variance
     observations["flags"] = np.uint8(0)
     return {"frames": frames, "lattices": lattices, "observations": observations}
 
@@ -259,7 +261,7 @@ def test_progress_names_chunks_and_cycles(
     told: list[str] = []
     merge(tmp_path, write_chunks(tmp_path, tables, [0, 60, 135]), settings, progress=told.append)
     assert told[:2] == ["reading chunk 1 of 2", "reading chunk 2 of 2"]
-    assert told[2].startswith("scaling cycle 1 of 8, 250 lattices")
+    assert told[2] == "scaling to 2.50 Å: scale, cycle 1, 250 lattices"
 
 
 def test_mtz_has_wavelength_and_friedel_mates(
