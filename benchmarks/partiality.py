@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from ssx_processing.kernels.merging import Observations
 from ssx_processing.kernels.model_choice import choose_model
-from ssx_processing.kernels.scaling import ScalingModel, scale_lattices
+from ssx_processing.kernels.scaling import scale_lattices
+from ssx_processing.kernels.scaling_result import ScalingModel
 from ssx_processing.simulation.still_observations import (
     StillExperiment,
-    StillObservations,
     simulate_still_observations,
 )
 
@@ -83,8 +83,8 @@ def one_set(experiment: StillExperiment) -> bool:
     n = np.isfinite(results["unity"]).sum()
     for name, merged in (*results.items(), (f"chosen: {choice.model}", chosen)):
         print(
-            f"  {name:24s} CC {stills.cc_to_truth(merged):.4f}  by shells {stills.shell_cc_to_truth(merged):.4f}  "
-            f"R {stills.r_to_truth(merged):.3f}  "
+            f"  {name:24s} CC {stills.cc_to_truth(merged):.4f}  "
+            f"by shells {stills.shell_cc_to_truth(merged):.4f}  R {stills.r_to_truth(merged):.3f}  "
             f"reflections {np.isfinite(merged).sum() / n:.3f}"
         )
     others = [results[name] for name in ("unity", "xsphere", "mean", "scale", "gaussian")]

@@ -233,9 +233,9 @@ class MergingSettings(Settings):
     n_shells: PositiveInt = 20
     """Resolution shells of equal volume in reciprocal space."""
     model: Literal["auto", "mean", "scale", "gaussian", "partiality", "postrefinement"] = "auto"
-    """What is made of an observation's distance from the Ewald sphere: nothing (mean of unscaled intensities, or
-    scale and B only), Gaussian partialities, partialities as the data show them, or also turns and rocking widths of
-    the crystals; auto: what two independent halves of the lattices agree on best."""
+    """What is made of an observation's distance from the Ewald sphere: nothing (mean of unscaled
+    intensities, or scale and B only), Gaussian partialities, partialities as the data show them, or also
+    turns and rocking widths of the crystals; auto: what independent halves of the lattices agree on best."""
     n_cycles: PositiveInt = 8
     """Most cycles of scaling."""
     min_observations: PositiveInt = 20

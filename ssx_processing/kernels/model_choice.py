@@ -4,22 +4,26 @@ Each half of the lattices is scaled and post-refined against its own means only.
 against common ones, fitting the noise of these would raise CC1/2, too.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ssx_processing.kernels.alternation import Alternation, OnCycle
 from ssx_processing.kernels.merging import Observations
-from ssx_processing.kernels.scaling import Alternation, OnCycle, ScalingModel, Start, stages_to
+from ssx_processing.kernels.scaling import stages_to
+from ssx_processing.kernels.scaling_result import ScalingModel, Start
 from ssx_processing.kernels.statistics import cc_half
+from ssx_processing.kernels.still_sweep import ACCEPTED, N_SCALE
 
 MOST_LATTICES = 1500
 """So many are enough to choose by."""
 CYCLES = 3
 N_SHELLS = 10
 WORTH = {ScalingModel.PARTIALITY: 0.002, ScalingModel.POSTREFINEMENT: -0.015}
-"""How much better than the best before it a model has to be. Post-refinement may seem a little worse: in a half
-it follows means of half the data, and gains more than the others when there are all (benchmarks/partiality.py)."""
+"""How much better than the best before it a model has to be. Post-refinement may seem a little worse: in a
+half it follows means of half the data, and gains more than the others when there are all
+(benchmarks/partiality.py)."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,18 @@ def choose_model(
         found[model] = shell_mean_cc(run.expected[:n_unique], run.expected[n_unique:], s_squared)
         if model is best or found[model] > found[best] + WORTH[model]:
             best, start = model, run.reached
-    return ModelChoice(best, found, min(len(usable), MOST_LATTICES), start if everyone else None)
+    together = _aligned(start, half) if everyone else None
+    return ModelChoice(best, found, min(len(usable), MOST_LATTICES), together)
+
+
+def _aligned(start: Start, half: NDArray[np.uint8]) -> Start:
+    """Halves that were scaled apart, on one scale: mean ln g and mean B are 0 in each."""
+    parameters = start.parameters.copy()
+    for own in (half == 0, half == 1):
+        accepted = own & (start.verdict == ACCEPTED)
+        if accepted.any():
+            parameters[own, :N_SCALE] -= parameters[accepted, :N_SCALE].mean(axis=0)
+    return replace(start, parameters=parameters)
 
 
 def sample_lattices(rank: NDArray[np.uint64], usable: NDArray[np.int64]) -> NDArray[np.int64]:

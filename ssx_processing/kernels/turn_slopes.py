@@ -15,7 +15,7 @@ def write_turn_slopes(
     wavelength: NDArray[np.float64],
     out: NDArray[np.float32],
 ) -> None:
-    """Change of e = \\|s0 + q\\| - \\|s0\\| with turns about x and y, 1/Å per radian; s0 along -z.
+    """Change of excitation errors with turns about x and y, 1/Å per radian; the beam s0 along -z.
 
     A turn w moves q by w x q, hence e by n.(w x q) = w.(q x n) = w.(n x s0), n the direction of s0 + q.
     About z, the beam, nothing changes.

@@ -14,7 +14,7 @@ from ssx_processing.formats.merge_folder import MergeTables, read_merge, write_m
 from ssx_processing.formats.mtz import MergedIntensities
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.observation_model import KNOT_STEP, N_KNOTS
-from ssx_processing.kernels.scaling import ScalingModel
+from ssx_processing.kernels.scaling_result import ScalingModel
 from ssx_processing.kernels.statistics import shell_statistics, wilson_b
 from ssx_processing.kernels.symmetry import indexing_ambiguity_operators
 from ssx_processing.models import MergeSummary, ShellStatistics

@@ -59,11 +59,11 @@ def read_merge_input(chunk_folders: Sequence[Path], progress: Progress | None = 
     number = [lattices[name].to_numpy(np.int64) for name in ("frame", "lattice")]
     lattices = lattices.merge(frames, how="left", on=["data_set", "frame"])
     store = ObservationStore(sum(count_rows(folder, "observations") for folder in chunk_folders))
-    in_order = lattices.groupby("chunk", sort=False).indices
+    in_order = {str(name): np.asarray(rows) for name, rows in lattices.groupby("chunk").indices.items()}
     for i, folder in enumerate(_by_first_row(chunk_folders, in_order), start=1):
         if progress is not None:
             progress(f"reading chunk {i} of {len(chunk_folders)}")
-        rows = np.asarray(in_order.get(str(folder), []), np.int64)
+        rows = in_order.get(str(folder), np.empty(0, np.int64))
         store.add(folder, rows, lattices.iloc[rows])
     lattices["chunk"] = [Path(name).name for name in lattices["chunk"]]
     return MergeInput(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import gemmi
 import numpy as np
@@ -17,7 +18,8 @@ from ssx_processing.kernels.merging import (
     merged_per_lattice,
 )
 from ssx_processing.kernels.model_choice import ModelChoice, choose_model
-from ssx_processing.kernels.scaling import Scaling, ScalingModel, scale_lattices
+from ssx_processing.kernels.scaling import scale_lattices
+from ssx_processing.kernels.scaling_result import Scaling, ScalingModel
 from ssx_processing.kernels.statistics import MergedReflections
 from ssx_processing.kernels.symmetry import AsymmetricUnit, asymmetric_unit, symmetrised_cell
 from ssx_processing.kernels.turn_slopes import write_turn_slopes
@@ -201,7 +203,7 @@ def _parts(offsets: NDArray[np.int64]) -> list[tuple[slice, NDArray[np.int64]]]:
             slice(offsets[first], offsets[last]),
             np.repeat(np.arange(first, last), np.diff(offsets[first : last + 1])),
         )
-        for first, last in zip(edges[:-1], edges[1:], strict=True)
+        for first, last in pairwise(edges)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Tables of partial still observations with a known answer: what integration would hand to merging, without pixels.
+"""Partial still observations with a known answer: what integration would hand to merging, without pixels.
 
 Three physical models of partiality, none of which merging assumes. What is handed on knows the
 crystals as well as indexing and refinement do: orientation and rocking width are a little wrong.
@@ -119,13 +119,13 @@ class StillObservations:
         return float(np.corrcoef(merged[seen], self.truth[seen])[0, 1])
 
     def shell_cc_to_truth(self, merged: NDArray[np.float64]) -> float:
-        """Mean of the correlations in ten shells of equally many reflections, which no strong one dominates."""
+        """Mean correlation in ten shells of equally many reflections: no strong one dominates it."""
         seen = np.flatnonzero(np.isfinite(merged))
         shells = np.array_split(seen[np.argsort(self.unit.s_squared[seen], kind="stable")], 10)
         return float(np.mean([np.corrcoef(merged[shell], self.truth[shell])[0, 1] for shell in shells]))
 
     def r_to_truth(self, merged: NDArray[np.float64]) -> float:
-        """sum |k I - truth| / sum truth at the best k, nan left out."""
+        """Sum |k I - truth| / sum truth at the best k, nan left out."""
         seen = np.isfinite(merged)
         x, y = merged[seen], self.truth[seen]
         scales = (x @ y) / (x @ x) * np.linspace(0.8, 1.2, 81)
@@ -180,7 +180,7 @@ def _wilson(unit: AsymmetricUnit, e: StillExperiment, rng: np.random.Generator) 
 def _stated_sigma(q: NDArray[np.float64], e: StillExperiment) -> NDArray[np.float64]:
     """Standard deviation of the rocking curve that a calibration would learn."""
     mosaic, band = np.deg2rad(e.mosaicity_deg) * q, 0.5 * e.bandwidth * e.wavelength * q**2
-    return np.sqrt((0.5 * e.node) ** 2 + mosaic**2 + band**2)
+    return np.asarray(np.sqrt((0.5 * e.node) ** 2 + mosaic**2 + band**2), np.float64)
 
 
 def _predicted(
@@ -228,7 +228,7 @@ def _partialities(
     radius = np.hypot(e.node, 2.2 * mosaic)  # of a ball of uniform density
     offsets = np.linspace(-1.7, 1.7, _SHELLS) * 0.5 * e.bandwidth * e.wavelength * length[:, None] ** 2
     inside = 1 - ((error[:, None] + offsets) / radius[:, None]) ** 2  # area of the cut, relative
-    return e.node / radius * np.maximum(inside, 0).mean(axis=1)
+    return np.asarray(e.node / radius * np.maximum(inside, 0).mean(axis=1), np.float64)
 
 
 def _of_blocks(q: NDArray[np.float64], e: StillExperiment, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from ssx_processing.kernels.alternation import Alternation
 from ssx_processing.kernels.merging import (
-    ErrorModel,
     Observations,
-    Scales,
-    accumulate,
     estimate,
     merge_sums,
+    merged_per_lattice,
     random_halves,
+    random_ranks,
 )
+from ssx_processing.kernels.observation_model import KNOT_STEP, N_KNOTS, ObservationModel
 from ssx_processing.kernels.scaling import scale_lattices
+from ssx_processing.kernels.scaling_result import Start
+from ssx_processing.kernels.still_sweep import EXCLUDED
 
 if TYPE_CHECKING:
     from tests.unit.conftest import PartialStills
+
+S_SQUARED = np.array([0.01, 0.02, 0.03, 0.04])
+EXPECTED = np.array([100.0, 80.0, -5.0, np.nan])
+KNOTS = KNOT_STEP * np.arange(N_KNOTS)
+MODEL = ObservationModel(1.3, np.maximum(1 - 0.3 * KNOTS, 0.25), 0.6 - 0.1 * KNOTS)
 
 
 @pytest.fixture
@@ -28,68 +37,67 @@ def observations(rng: np.random.Generator) -> Observations:
     return Observations(
         offsets=np.array([0, 12, 12, 30]),
         uid=rng.integers(0, 4, 30).astype(np.int32),
-        intensity=rng.normal(100.0, 40.0, 30),
-        noise_variance=rng.uniform(5.0, 50.0, 30),
-        factor=rng.uniform(0.2, 1.0, 30),
+        intensity=rng.normal(100.0, 40.0, 30).astype(np.float32),
+        noise_variance=rng.uniform(5.0, 50.0, 30).astype(np.float32),
+        excitation_error=rng.normal(0, 1e-3, 30).astype(np.float32),
+        excitation_sigma=rng.uniform(8e-4, 2e-3, 30).astype(np.float32),
+        turn_slopes=rng.normal(0, 0.3, (30, 2)).astype(np.float32),
     )
 
 
 @pytest.fixture
-def scales() -> Scales:
-    return Scales(
-        log_g=np.array([0.3, 0.0, -0.2]),
-        b_factor=np.array([2.0, 0.0, -3.0]),
-        cc=np.zeros(3),
-        n_shared=np.zeros(3, np.int64),
-        verdict=np.zeros(3, np.uint8),
-    )
+def start() -> Start:
+    parameters = np.array([[0.3, 2.0, 1e-4, -2e-4, 0.1], [0.0] * 5, [-0.2, -3.0, 0.0, 3e-4, -0.2]])
+    return Start(parameters, np.zeros(3, np.uint8), MODEL)
 
 
-S_SQUARED = np.array([0.01, 0.02, 0.03, 0.04])
-EXPECTED = np.array([100.0, 80.0, -5.0, np.nan])
+def added(observations: Observations, start: Start) -> Alternation:
+    """Everything added up once, with the expected intensities above."""
+    run = Alternation(observations, S_SQUARED, start=start)
+    run.expected = EXPECTED.copy()
+    run.add_up()
+    return run
 
 
-def test_weighted_means_are_those_of_a_plain_loop(observations: Observations, scales: Scales):
-    model = ErrorModel(noise_factor=1.3, spread=0.6)
-    reference = accumulate(observations, scales, s_squared=S_SQUARED, error_model=model, expected=EXPECTED)
-    for u in range(4):
-        w_sum, wy_sum, n = 0.0, 0.0, 0
-        for i, f in enumerate(observations.lattice_of_observation()):
-            if observations.uid[i] != u:
-                continue
-            k = np.exp(scales.log_g[f] - 2 * scales.b_factor[f] * S_SQUARED[u])
-            variance = observations.noise_variance[i] / k**2
-            if np.isfinite(EXPECTED[u]):
-                counting = max(EXPECTED[u], 0) / k
-                variance = 1.3 * (variance + counting) + (0.6 * EXPECTED[u]) ** 2
-            w = observations.factor[i] / variance
-            w_sum, wy_sum, n = w_sum + w, wy_sum + w * observations.intensity[i] / k, n + 1
-        assert reference.mean[u] == pytest.approx(wy_sum / w_sum)
-        assert reference.n[u] == n
+def test_weighted_means_are_those_of_a_plain_loop(observations: Observations, start: Start):
+    run = added(observations, start)
+    o, lattice = observations, observations.lattice_of_observation()
+    w_sum, wy_sum = np.zeros(4), np.zeros(4)
+    for i, (f, q) in enumerate(zip(lattice, o.uid, strict=True)):
+        log_g, b, tx, ty, log_width = start.parameters[f]
+        error = o.excitation_error[i] + tx * o.turn_slopes[i, 0] + ty * o.turn_slopes[i, 1]
+        u = abs(error) / (o.excitation_sigma[i] * np.exp(log_width))
+        width = o.typical_sigma() / o.excitation_sigma[i]
+        p = np.interp(u, KNOTS, MODEL.partiality)
+        k = p * width * np.exp(log_g - 2 * b * S_SQUARED[q])
+        variance = o.noise_variance[i] / k**2
+        if np.isfinite(EXPECTED[q]):
+            j = max(EXPECTED[q], 0)
+            variance = 1.3 * (variance + j / k) + (np.interp(u, KNOTS, MODEL.spread**2) / p**2) * j**2
+        w_sum[q] += 1 / variance
+        wy_sum[q] += o.intensity[i] / k / variance
+    assert np.allclose(run.table[:, 0], w_sum, rtol=1e-5)
+    assert np.allclose(run.table[:, 1], wy_sum, rtol=1e-5)
+    assert run.n.tolist() == np.bincount(o.uid, minlength=4).tolist()
 
 
-def test_weights_do_not_know_the_observations_own_intensity(observations: Observations, scales: Scales):
-    model = ErrorModel()
-    before = accumulate(observations, scales, s_squared=S_SQUARED, error_model=model, expected=EXPECTED)
+def test_weights_do_not_know_the_observations_own_intensity(observations: Observations, start: Start):
+    before = added(observations, start).weight.copy()
     observations.intensity[3] *= 5
-    after = accumulate(observations, scales, s_squared=S_SQUARED, error_model=model, expected=EXPECTED)
-    assert np.array_equal(before.weight, after.weight)
+    assert np.array_equal(before, added(observations, start).weight)
 
 
-def test_lattices_and_outliers_left_out_put_nothing_in(observations: Observations, scales: Scales):
-    scales.verdict[0] = 2
-    outlier = np.zeros(30, bool)
-    outlier[20] = True
-    reference = accumulate(
-        observations, scales, s_squared=S_SQUARED, error_model=ErrorModel(), outlier=outlier
-    )
-    assert reference.weight[:12].tolist() == [0.0] * 12
-    assert reference.weight[20] == 0.0
-    assert reference.n.sum() == 17
+def test_lattices_and_observations_left_out_put_nothing_in(observations: Observations, start: Start):
+    start.verdict[0] = EXCLUDED
+    observations.uid[20] = -1
+    run = added(observations, start)
+    assert run.weight[:12].tolist() == [0.0] * 12
+    assert run.weight[20] == 0.0
+    assert run.n.sum() == 17
 
 
-def test_friedel_mates_and_halves_add_up_to_the_whole(observations: Observations, scales: Scales, rng):
-    reference = accumulate(observations, scales, s_squared=S_SQUARED, error_model=ErrorModel())
+def test_friedel_mates_and_halves_add_up_to_the_whole(observations: Observations, start: Start, rng):
+    reference = added(observations, start).reference
     sums = merge_sums(
         observations,
         reference,
@@ -101,17 +109,34 @@ def test_friedel_mates_and_halves_add_up_to_the_whole(observations: Observations
     assert whole.n.tolist() == reference.n.tolist()
     assert sums[:, :, 0, 0].sum() == 12
     assert sums[:, :, 1, 0].sum() == 18
+    assert merged_per_lattice(observations, reference).tolist() == [12, 0, 18]
+
+
+def test_some_lattices_can_be_merged_alone(observations: Observations, start: Start):
+    reference = added(observations, start).reference
+    one = {"friedel_minus": np.zeros(30, np.uint8), "half": np.zeros(3, np.uint8)}
+    first, last = (
+        merge_sums(observations, reference, included=np.array(part), **one)
+        for part in ([True, True, False], [False, False, True])
+    )
+    assert np.allclose(first + last, merge_sums(observations, reference, **one))
+    assert first[..., 0].sum() == 12
 
 
 def test_a_single_observation_has_only_an_internal_sigma():
-    merged = estimate(np.array([[1, 0.25, 2.5, 0.25, 0.0625, 0.625, 6.25]]))
+    merged = estimate(np.array([[1, 0.25, 2.5, 0.0625, 0.625, 6.25]]))
     assert merged.intensity[0] == 10.0
     assert merged.sigma[0] == merged.sigma_internal[0] == 2.0
     assert np.isnan(merged.sigma_external[0])
 
 
+def test_variances_are_corrected_by_a_factor():
+    merged = estimate(np.array([[1, 0.25, 2.5, 0.0625, 0.625, 6.25]]), np.array([4.0]))
+    assert merged.sigma_internal[0] == 4.0
+
+
 def test_nothing_observed_is_nan_not_zero():
-    merged = estimate(np.zeros((1, 7)))
+    merged = estimate(np.zeros((1, 6)))
     assert np.isnan(merged.intensity[0])
     assert np.isnan(merged.sigma[0])
 
@@ -134,6 +159,17 @@ def test_merged_sigmas_are_the_true_errors(partial_stills: PartialStills):
     assert 0.55 < np.mean(np.abs(deviation) < 1) < 0.85
 
 
+def test_observations_of_some_lattices_are_theirs(observations: Observations):
+    some = observations.of_lattices(np.array([2, 0]))
+    assert some.offsets.tolist() == [0, 18, 30]
+    for name in ("uid", "intensity", "turn_slopes"):
+        ours, theirs = getattr(some, name), getattr(observations, name)
+        assert np.array_equal(ours, np.concatenate([theirs[12:30], theirs[0:12]]))
+    assert (
+        len(replace(observations, turn_slopes=np.zeros((0, 2))).of_lattices(np.array([0])).turn_slopes) == 0
+    )
+
+
 def test_halves_depend_on_nothing_but_the_lattice_itself(rng: np.random.Generator):
     frame = np.arange(1000)
     dataset, lattice = np.full(1000, 77, np.uint64), np.zeros(1000, np.int64)
@@ -150,3 +186,9 @@ def test_halves_are_balanced_and_unrelated_to_the_frames_order():
     assert abs(half.mean() - 0.5) < 0.015
     assert abs(np.corrcoef(half[1:], half[:-1])[0, 1]) < 0.03
     assert abs(np.corrcoef(half, second)[0, 1]) < 0.03
+
+
+def test_a_sample_by_rank_has_both_halves():
+    one = (np.zeros(20000, np.uint64), np.arange(20000), np.zeros(20000, np.int64))
+    sample = np.argsort(random_ranks(*one))[:2000]
+    assert abs(random_halves(*one)[sample].mean() - 0.5) < 0.05
