@@ -238,6 +238,9 @@ class MergingSettings(Settings):
     turns and rocking widths of the crystals; auto: what independent halves of the lattices agree on best."""
     n_cycles: PositiveInt = 8
     """Most cycles of scaling."""
+    min_full: Annotated[float, Field(ge=0)] = 0.15
+    """A reflection whose observations together tell less than so many full ones of an average lattice (sum of
+    squared partiality times scale) is not determined and left out, in all data and in each half."""
     min_observations: PositiveInt = 20
     """A lattice with fewer observations is left out."""
     cell_cluster: PositiveInt | None = None

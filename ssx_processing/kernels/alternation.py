@@ -38,6 +38,7 @@ from ssx_processing.kernels.still_sweep import (
     Means,
     State,
     add_up,
+    write_partialities,
 )
 
 OnCycle = Callable[[str, int, int], None]
@@ -93,7 +94,12 @@ class Alternation:
     @property
     def reference(self) -> Reference:
         """Merged intensities as they are now."""
-        return Reference(self.table, self.n, self.scaled, self.weight)
+        partiality, first = np.empty_like(self.weight), 0
+        for block, state in self.blocks:
+            last = first + len(block.uid)
+            write_partialities(block, state.parameters, self._law(), partiality[first:last])
+            first = last
+        return Reference(self.table, self.n, self.scaled, self.weight, partiality)
 
     @property
     def reached(self) -> Start:

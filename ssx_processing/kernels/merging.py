@@ -11,8 +11,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-N, W, WY, WW, WWY, WWYY = range(6)
-"""Last index of the sums: count, w, w y, w², w² y, w² y² (y scaled intensity, w 1 over its variance)."""
+N, W, WY, WW, WWY, WWYY, FULL = range(7)
+"""Last index of the sums: count, w, w y, w², w² y, w² y² (y scaled intensity, w 1 over its variance), and
+(P g)², g at most 2: so many full observations of an average lattice would tell as much."""
+STRONGEST_LATTICE = 2.0
+"""The strongest lattices are not believed to tell more than one of this scale."""
 FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 """The part of fastmath that leaves tests for nan and infinity intact."""
 
@@ -107,6 +110,8 @@ class Reference:
     """(n_observations,) y = I / (k P); of no meaning where not merged."""
     weight: NDArray[np.float32]
     """(n_observations,) w, 1 over the variance of y; 0 where not merged."""
+    partiality: NDArray[np.float32]
+    """(n_observations,) P."""
 
     @property
     def mean(self) -> NDArray[np.float64]:
@@ -133,6 +138,7 @@ def merge_sums(
     observations: Observations,
     reference: Reference,
     *,
+    log_g: NDArray[np.float64],
     friedel_minus: NDArray[np.uint8],
     half: NDArray[np.uint8],
     included: NDArray[np.bool_] | None = None,
@@ -143,6 +149,8 @@ def merge_sums(
 
     Parameters
     ----------
+    log_g : (n_lattices,) array
+        ln of each lattice's scale.
     friedel_minus : (n_observations,) array
         1 where the observation is a Friedel mate of the asymmetric unit's reflection.
     half : (n_lattices,) array
@@ -152,14 +160,16 @@ def merge_sums(
 
     Returns
     -------
-    (n_unique, 2, 2, 6) array
-        Reflection, Friedel sign, half, and the sums N, W, WY, WW, WWY, WWYY.
+    (n_unique, 2, 2, 7) array
+        Reflection, Friedel sign, half, and the sums N, W, WY, WW, WWY, WWYY, FULL.
     """
     return _merge_sums(
         observations.offsets,
         observations.uid,
         reference.scaled,
         reference.weight,
+        reference.partiality,
+        np.minimum(np.exp(log_g), STRONGEST_LATTICE),
         friedel_minus,
         half,
         np.ones(observations.n_lattices, np.bool_) if included is None else included,
@@ -168,8 +178,8 @@ def merge_sums(
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
-def _merge_sums(offsets, uid, scaled, weight, friedel_minus, half, included, n_unique):
-    sums = np.zeros((n_unique, 2, 2, 6))
+def _merge_sums(offsets, uid, scaled, weight, partiality, g, friedel_minus, half, included, n_unique):
+    sums = np.zeros((n_unique, 2, 2, 7))
     for f in range(len(offsets) - 1):
         if not included[f]:
             continue
@@ -183,6 +193,7 @@ def _merge_sums(offsets, uid, scaled, weight, friedel_minus, half, included, n_u
                 cell[3] += w * w
                 cell[4] += w * w * y
                 cell[5] += w * w * y * y
+                cell[6] += (partiality[i] * g[f]) ** 2
     return sums
 
 
@@ -200,28 +211,35 @@ def _count(offsets, weight):
     return n
 
 
-def estimate(sums: NDArray[np.float64], variance_factor: NDArray[np.float64] | None = None) -> Estimate:
+def estimate(
+    sums: NDArray[np.float64],
+    variance_factor: NDArray[np.float64] | None = None,
+    min_full: float = 0.0,
+) -> Estimate:
     """Weighted means and their standard errors.
 
     Internal variance 1 / W and external variance sum(w² (y - mean)²) / W² n / (n - 1).
 
     Parameters
     ----------
-    sums : (n_unique, 6) array
+    sums : (n_unique, 7) array
         `merge_sums` added over Friedel signs and halves, or one of them.
     variance_factor : (n_unique,) array
         The variances of the error model are to be multiplied by it.
+    min_full
+        Reflections whose observations tell less than so many full ones are not determined: nan.
 
     Examples
     --------
     Two observations of equal weight:
 
     >>> y, w = np.array([3.0, 5.0]), np.array([1.0, 1.0])
-    >>> sums = [[2, w.sum(), w @ y, w @ w, w**2 @ y, w**2 @ y**2]]
+    >>> sums = [[2, w.sum(), w @ y, w @ w, w**2 @ y, w**2 @ y**2, 2.0]]
     >>> merged = estimate(np.array(sums))
     >>> float(merged.intensity[0]), float(merged.sigma_external[0])
     (4.0, 1.0)
     """
+    sums = np.where((sums[:, FULL] >= min_full)[:, None], sums, 0.0)
     total = sums[:, W]
     mean = _ratio(sums[:, WY], total)
     factor = np.ones(len(total)) if variance_factor is None else variance_factor

@@ -130,3 +130,15 @@ def turned_error(block: Block, i: int, turn_x: float, turn_y: float) -> float:
     if len(block.slopes) == 0:
         return block.error[i]
     return block.error[i] + block.slopes[i, 0] * turn_x + block.slopes[i, 1] * turn_y
+
+
+@njit(cache=True, nogil=True)
+def write_partialities(
+    block: Block, parameters: NDArray[np.float64], law: Law, out: NDArray[np.float32]
+) -> None:
+    """Partiality P of each observation into ``out``."""
+    for f in range(len(block.offsets) - 1):
+        _, _, tx, ty, per_width = lattice_terms(parameters[f])
+        for i in range(block.offsets[f], block.offsets[f + 1]):
+            u = abs(turned_error(block, i, tx, ty)) / block.sigma[i] * per_width
+            out[i] = at_knots(law.partiality, u)

@@ -33,6 +33,8 @@ from ssx_processing.settings import MergingSettings, ProcessingSettings, content
 
 logger = logging.getLogger(__name__)
 
+MANY_OBSERVATIONS = 3_000_000
+"""With more, the resolution is found with the partialities only, before crystals are post-refined."""
 LOW_MULTIPLICITY = 10.0
 """Below this a warning: intensities of stills are means over partialities, which takes many."""
 
@@ -135,7 +137,8 @@ def _merge_to_best_resolution(
     if merging.d_min is not None:
         return merge_all_to(merging.d_min), merging.d_min, []
     highest = highest_resolution(data, selection)
-    quick = ScalingModel.PARTIALITY if merging.model == "auto" else None
+    many = len(data.observations.intensity) > MANY_OBSERVATIONS
+    quick = ScalingModel.PARTIALITY if many and merging.model == "auto" else None
     shells, _ = _statistics(merge_all_to(highest, quick), highest, merging)
     end = resolution_from_cc_half(shells, merging.cc_half_limit)
     if end is None:
@@ -246,7 +249,10 @@ def _details(merged: Merged, merging: MergingSettings) -> dict[str, Any]:
             "chi_square": merged.scatter.chi_square.tolist(),
             "n": merged.scatter.n.tolist(),
         },
-        "outliers": int(scaling.outlier.sum()),
+        "rejected": {
+            "outlier": int(scaling.outlier.sum()),
+            "reflections_not_determined": merged.n_undetermined,
+        },
     }
 
 

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from ssx_processing.errors import MergeError
 from ssx_processing.kernels.error_model import RepeatScatter, repeat_scatter
 from ssx_processing.kernels.merging import (
+    FULL,
     Estimate,
+    N,
     Observations,
     estimate,
     merge_sums,
@@ -61,6 +63,8 @@ class Merged:
     """(n_observations,)."""
     sums: NDArray[np.float64]
     """As from `merge_sums`."""
+    min_full: float
+    """Reflections whose observations tell less than so many full ones are not determined."""
     scaling: Scaling
     choice: ModelChoice | None
     """Why the model was taken; None where it was asked for."""
@@ -78,17 +82,23 @@ class Merged:
 
     def estimate_of(self, sums: NDArray[np.float64]) -> Estimate:
         """Intensities and their errors from (n_unique, 6) sums."""
-        return estimate(sums, self.variance_factor)
+        return estimate(sums, self.variance_factor, self.min_full)
 
     @property
     def estimate(self) -> Estimate:
         """All observations merged."""
         return self.estimate_of(self.sums.sum(axis=(1, 2)))
 
+    @property
+    def n_undetermined(self) -> int:
+        """Unique reflections that were observed, but never near enough to the sphere."""
+        total = self.sums.sum(axis=(1, 2))
+        return int(((total[:, N] > 0) & (total[:, FULL] < self.min_full)).sum())
+
     def reflections(self) -> MergedReflections:
         """What the statistics need."""
         merged = self.estimate
-        half_1, half_2 = (estimate(self.sums[:, :, i].sum(axis=1)).intensity for i in (0, 1))
+        half_1, half_2 = (self.estimate_of(self.sums[:, :, i].sum(axis=1)).intensity for i in (0, 1))
         return MergedReflections(self.unit.d, merged.n, merged.intensity, merged.sigma, half_1, half_2)
 
 
@@ -182,7 +192,10 @@ def merge_to(
         unit=unit,
         observations=observations,
         friedel_minus=minus,
-        sums=merge_sums(observations, scaling.reference, friedel_minus=minus, half=data.half),
+        sums=merge_sums(
+            observations, scaling.reference, log_g=scaling.scales.log_g, friedel_minus=minus, half=data.half
+        ),
+        min_full=settings.min_full,
         scaling=scaling,
         choice=choice,
         scatter=scatter,

@@ -101,6 +101,7 @@ def test_friedel_mates_and_halves_add_up_to_the_whole(observations: Observations
     sums = merge_sums(
         observations,
         reference,
+        log_g=start.parameters[:, 0],
         friedel_minus=rng.integers(0, 2, 30).astype(np.uint8),
         half=np.array([0, 1, 1], np.uint8),
     )
@@ -114,7 +115,11 @@ def test_friedel_mates_and_halves_add_up_to_the_whole(observations: Observations
 
 def test_some_lattices_can_be_merged_alone(observations: Observations, start: Start):
     reference = added(observations, start).reference
-    one = {"friedel_minus": np.zeros(30, np.uint8), "half": np.zeros(3, np.uint8)}
+    one = {
+        "log_g": start.parameters[:, 0],
+        "friedel_minus": np.zeros(30, np.uint8),
+        "half": np.zeros(3, np.uint8),
+    }
     first, last = (
         merge_sums(observations, reference, included=np.array(part), **one)
         for part in ([True, True, False], [False, False, True])
@@ -124,19 +129,26 @@ def test_some_lattices_can_be_merged_alone(observations: Observations, start: St
 
 
 def test_a_single_observation_has_only_an_internal_sigma():
-    merged = estimate(np.array([[1, 0.25, 2.5, 0.0625, 0.625, 6.25]]))
+    merged = estimate(np.array([[1, 0.25, 2.5, 0.0625, 0.625, 6.25, 0.5]]))
     assert merged.intensity[0] == 10.0
     assert merged.sigma[0] == merged.sigma_internal[0] == 2.0
     assert np.isnan(merged.sigma_external[0])
 
 
 def test_variances_are_corrected_by_a_factor():
-    merged = estimate(np.array([[1, 0.25, 2.5, 0.0625, 0.625, 6.25]]), np.array([4.0]))
+    merged = estimate(np.array([[1, 0.25, 2.5, 0.0625, 0.625, 6.25, 0.5]]), np.array([4.0]))
     assert merged.sigma_internal[0] == 4.0
 
 
+def test_reflections_seen_only_far_from_the_sphere_are_not_determined():
+    sums = np.array([[2, 0.25, 2.5, 0.0625, 0.625, 6.25, full] for full in (0.1, 0.2)])
+    merged = estimate(sums, min_full=0.15)
+    assert np.isnan(merged.intensity[0])
+    assert merged.n.tolist() == [0, 2]
+
+
 def test_nothing_observed_is_nan_not_zero():
-    merged = estimate(np.zeros((1, 6)))
+    merged = estimate(np.zeros((1, 7)))
     assert np.isnan(merged.intensity[0])
     assert np.isnan(merged.sigma[0])
 
@@ -149,6 +161,7 @@ def test_merged_sigmas_are_the_true_errors(partial_stills: PartialStills):
     sums = merge_sums(
         observations,
         scaling.reference,
+        log_g=scaling.scales.log_g,
         friedel_minus=np.zeros(n, np.uint8),
         half=np.zeros(observations.n_lattices, np.uint8),
     )

@@ -99,7 +99,7 @@ def test_misindexed_lattices_are_left_out_and_true_ones_are_not(partial_stills: 
     assert (found.scales.verdict[~wrong] == ACCEPTED).all()
     judged = wrong & (found.scales.n_shared >= MIN_SHARED_FOR_CC)
     assert judged.sum() > 20
-    assert (found.scales.verdict[judged] == LOW_CC).mean() > 0.75
+    assert (found.scales.verdict[judged] == LOW_CC).mean() > 0.7
 
 
 def test_hot_pixels_hardly_harm_the_merged_intensities(partial_stills: PartialStills, scaling: Scaling, rng):

@@ -113,7 +113,7 @@ def test_summary_counts_frames_lattices_and_observations(merged: MergeSummary, p
     assert merged.lattices_excluded == {}
     assert (merged.chunks_merged, merged.chunks_expected, merged.missing) == (2, 2, ())
     measured = np.unique(partial_stills.uid[partial_stills.uid >= 0])
-    assert merged.overall.n_reflections == len(measured)
+    assert 0.97 * len(measured) < merged.overall.n_reflections <= len(measured)
     assert 0.98 * len(partial_stills.uid) < merged.overall.n_observations <= len(partial_stills.uid)
     assert merged.overall.n_possible == pytest.approx(len(partial_stills.unit), abs=10)
     assert sum(s.n_observations for s in merged.shells) == merged.overall.n_observations
@@ -161,7 +161,7 @@ def test_data_sets_whose_frames_count_alike_are_merged_together(
     assert both.counts == merged.counts + merged.counts
     assert both.lattices_merged == 2 * merged.lattices_merged
     assert both.overall.n_observations == pytest.approx(2 * merged.overall.n_observations, rel=1e-2)
-    assert both.overall.n_reflections == merged.overall.n_reflections
+    assert both.overall.n_reflections >= merged.overall.n_reflections  # more of them well determined
 
 
 def test_a_second_merge_reads_the_first_one_back(
@@ -217,7 +217,9 @@ def test_lattices_are_left_out_with_a_reason(
     table = pd.read_parquet(summary.folder / "lattices.parquet")
     assert table["filter_reason"].tolist()[:4] == ["too few observations", "", "", "cell far from the median"]
     assert table["n_merged"].tolist()[0] == table["n_merged"].tolist()[3] == 0
-    assert table["n_merged"].sum() == summary.overall.n_observations
+    details = json.loads((summary.folder / "summary.json").read_text())["details"]
+    assert details["rejected"]["reflections_not_determined"] > 0  # few observations each, none near to full
+    assert 0.99 * table["n_merged"].sum() < summary.overall.n_observations < table["n_merged"].sum()
 
 
 def test_observations_far_beyond_a_lattices_own_resolution_are_not_merged(
