@@ -70,7 +70,9 @@ def one_set(experiment: StillExperiment) -> bool:
     o, s2 = stills.observations(), stills.unit.s_squared
     rng = np.random.default_rng(0)
     half = rng.integers(0, 2, experiment.n_lattices).astype(np.uint8)
-    choice = choose_model(o, half, rng.permutation(experiment.n_lattices).astype(np.uint64), s_squared=s2)
+    choice = choose_model(
+        o, half, rng.permutation(experiment.n_lattices).astype(np.uint64), s_squared=s2, min_full=0.15
+    )
     results = {"unity": unity(o, s2), "xsphere": xsphere(o, s2)}
     results |= {m.value: scale_lattices(o, s_squared=s2, model=m).reference.mean for m in ScalingModel}
     chosen = scale_lattices(o, s_squared=s2, model=choice.model, start=choice.start).reference.mean

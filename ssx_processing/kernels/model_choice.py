@@ -32,7 +32,7 @@ class ModelChoice:
 
     model: ScalingModel
     cc_half: dict[ScalingModel, float]
-    """Mean over shells with equal numbers of reflections, of the same lattices for each model."""
+    """As of `shell_mean_cc`, of the same lattices and reflections for each model."""
     n_lattices: int
     """Lattices it was found with."""
     start: Start | None
@@ -46,6 +46,7 @@ def choose_model(
     *,
     s_squared: NDArray[np.float64],
     excluded: NDArray[np.bool_] | None = None,
+    min_full: float = 0.0,
     b_restraint: float = 15.0,
     n_threads: int = 1,
     on_cycle: OnCycle | None = None,
@@ -62,6 +63,8 @@ def choose_model(
         (sin(theta)/lambda)² in 1/Å².
     excluded : (n_lattices,) array
         Lattices that are not used.
+    min_full
+        Reflections that either half tells less of than so many full observations are not compared.
     """
     n_unique = len(s_squared)
     usable = np.arange(len(rank)) if excluded is None else np.flatnonzero(~excluded)
@@ -74,11 +77,13 @@ def choose_model(
         apart, np.tile(s_squared, 2), b_restraint=b_restraint,
         excluded=excluded if everyone else None, n_threads=n_threads, on_cycle=on_cycle,
     )  # fmt: skip
+    seen = determined(apart, 2 * n_unique, min_full)
+    both = np.flatnonzero(seen[:n_unique] & seen[n_unique:])
     found: dict[ScalingModel, float] = {}
     best, start = ScalingModel.SCALE, run.reached
     for model in stages_to(ScalingModel.POSTREFINEMENT):
         run.stage(model, CYCLES, -np.inf)
-        found[model] = shell_mean_cc(run.expected[:n_unique], run.expected[n_unique:], s_squared)
+        found[model] = shell_mean_cc(run.expected[both], run.expected[n_unique + both], s_squared[both])
         if model is best or found[model] > found[best] + WORTH[model]:
             best, start = model, run.reached
     together = _aligned(start, half) if everyone else None
@@ -95,6 +100,16 @@ def _aligned(start: Start, half: NDArray[np.uint8]) -> Start:
     return replace(start, parameters=parameters)
 
 
+def determined(observations: Observations, n_unique: int, min_full: float) -> NDArray[np.bool_]:
+    """(n_unique,) whether a reflection is seen near enough to the sphere, by Gaussian partialities.
+
+    It must not depend on the model, which all are to be compared by the same reflections.
+    """
+    known = observations.uid >= 0
+    u = observations.excitation_error[known] / observations.excitation_sigma[known]
+    return np.bincount(observations.uid[known], np.exp(-(u**2)), n_unique) >= min_full
+
+
 def sample_lattices(rank: NDArray[np.uint64], usable: NDArray[np.int64]) -> NDArray[np.int64]:
     """At most `MOST_LATTICES` of the usable ones, those of the smallest rank, ascending."""
     return np.sort(usable[np.argsort(rank[usable], kind="stable")[:MOST_LATTICES]])
@@ -103,9 +118,12 @@ def sample_lattices(rank: NDArray[np.uint64], usable: NDArray[np.int64]) -> NDAr
 def shell_mean_cc(
     half_1: NDArray[np.float64], half_2: NDArray[np.float64], s_squared: NDArray[np.float64]
 ) -> float:
-    """Mean of CC1/2 over shells with equal numbers of common reflections; nan where there are too few."""
+    """Root mean square of CC1/2 over shells with equal numbers of reflections, negative ones counted as 0.
+
+    So shells of noise neither add to it nor decide. nan where there are too few reflections.
+    """
     both = np.flatnonzero(np.isfinite(half_1) & np.isfinite(half_2))
     shells = np.array_split(both[np.argsort(s_squared[both], kind="stable")], N_SHELLS)
     values = [cc_half(half_1[shell], half_2[shell]) for shell in shells]
-    known = [value for value in values if np.isfinite(value)]
-    return float(np.mean(known)) if known else float("nan")
+    known = [max(value, 0.0) ** 2 for value in values if np.isfinite(value)]
+    return float(np.sqrt(np.mean(known))) if known else float("nan")

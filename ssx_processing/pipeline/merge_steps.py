@@ -170,7 +170,7 @@ def merge_to(
     if model is None and settings.model == "auto":
         choice = choose_model(
             observations, data.half, data.rank, s_squared=unit.s_squared, excluded=excluded,
-            b_restraint=settings.b_restraint, n_threads=n_threads, on_cycle=on_cycle,
+            min_full=settings.min_full, b_restraint=settings.b_restraint, n_threads=n_threads, on_cycle=on_cycle,
         )  # fmt: skip
     scaling = scale_lattices(
         observations,
