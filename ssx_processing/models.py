@@ -266,6 +266,20 @@ class ShellStatistics:
     """sqrt(2 cc_half / (1 + cc_half)); nan where cc_half is negative."""
     r_split: float
     """sum |I1 - I2| / (sqrt(2) * 0.5 sum (I1 + I2))."""
+    r_merge: float = math.nan
+    """sum |I - mean| / sum I, over reflections with repeats; this and the next: nan in old results."""
+    r_meas: float = math.nan
+    """As r_merge, each reflection's deviations times sqrt(n / (n - 1))."""
+    r_pim: float = math.nan
+    """As r_merge, each reflection's deviations times sqrt(1 / (n - 1))."""
+    n_pairs: int = 0
+    """Reflections in both half sets: those that cc_half and r_split are from."""
+    cc_half_error: float = math.nan
+    """Standard error of cc_half."""
+    cc_anomalous: float = math.nan
+    """Pearson correlation of the anomalous differences of the two half sets."""
+    anomalous_completeness: float = math.nan
+    """Acentric reflections with both Friedel mates measured / acentric reflections possible."""
 
 
 @dataclass(frozen=True)
