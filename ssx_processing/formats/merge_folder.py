@@ -23,6 +23,10 @@ class MergeTables:
     """reflections.parquet."""
     lattices: pd.DataFrame
     """lattices.parquet."""
+    growth: pd.DataFrame | None = None
+    """growth.csv."""
+    differences: pd.DataFrame | None = None
+    """differences.csv, where there are subsets."""
 
 
 def write_merge(
@@ -56,6 +60,9 @@ def write_merge(
         )
         tables.reflections.to_parquet(folder / "reflections.parquet", index=False, compression="zstd")
         tables.lattices.to_parquet(folder / "lattices.parquet", index=False, compression="zstd")
+        for name, table in (("growth", tables.growth), ("differences", tables.differences)):
+            if table is not None:
+                table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
         pd.DataFrame(shells).to_csv(folder / "shells.csv", index=False, float_format="%.6g")
         write_json(
             folder / "shells.json",
@@ -91,6 +98,12 @@ def read_merge(folder: Path) -> MergeSummary:
         wilson_b=_number(content["wilson_b"]),
         warnings=tuple(content["warnings"]),
     )
+
+
+def read_merge_table(folder: Path, name: str) -> pd.DataFrame | None:
+    """A table that not every merge has, `growth` or `differences`; None where it has not."""
+    path = folder / f"{name}.csv"
+    return pd.read_csv(path, dtype={"shell": str}) if path.is_file() else None
 
 
 def _shell(content: Mapping[str, Any]) -> ShellStatistics:
