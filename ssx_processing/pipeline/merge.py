@@ -18,6 +18,7 @@ from ssx_processing.kernels.statistics import shell_statistics, wilson_b
 from ssx_processing.kernels.symmetry import indexing_ambiguity_operators
 from ssx_processing.models import MergeSummary, ShellStatistics
 from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
+from ssx_processing.pipeline.growth_curve import growth_table
 from ssx_processing.pipeline.lattice_filter import cluster_words
 from ssx_processing.pipeline.merge_input import MergeInput, read_merge_input
 from ssx_processing.pipeline.merge_steps import Merged, excluded_counts, merge_to, select_candidates
@@ -255,7 +256,7 @@ def _tables(data: MergeInput, merged: Merged) -> MergeTables:
         sigma_minus=minus.sigma[seen],
         n=total.n[seen],
     )
-    return MergeTables(intensities, table, _lattice_table(data, merged))
+    return MergeTables(intensities, table, _lattice_table(data, merged), growth_table(merged.growth))
 
 
 def _lattice_table(data: MergeInput, merged: Merged) -> pd.DataFrame:
@@ -267,6 +268,7 @@ def _lattice_table(data: MergeInput, merged: Merged) -> pd.DataFrame:
         column[merged.rows] = values
         table[name] = column
     table["n_merged"] = merged.n_merged
+    table["delta_cc_half"] = merged.delta_cc_half
     table["cell_cluster"] = merged.clusters
     table["half"] = merged.half + 1
     table["filter_reason"] = merged.reasons.astype(str)

@@ -8,8 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssx_processing.errors import MergeError
+from ssx_processing.kernels.agreement import Repeats, repeats_of
+from ssx_processing.kernels.anomalous import AnomalousHalves, anomalous_halves
+from ssx_processing.kernels.delta_cc import delta_cc_half
+from ssx_processing.kernels.growth import Growth, growth
 from ssx_processing.kernels.merging import (
     Estimate,
+    N,
     Observations,
     estimate,
     merge_sums,
@@ -78,6 +83,12 @@ class Merged:
     """(n_lattices,)."""
     n_merged: NDArray[np.int64]
     """(n_lattices,) observations merged."""
+    repeats: Repeats
+    """Scatter of the observations of each reflection."""
+    growth: Growth
+    """Over the lattices that were scaled, in their order."""
+    delta_cc_half: NDArray[np.float64]
+    """(n_lattices,) as from the kernel; nan where not merged."""
 
     @property
     def estimate(self) -> Estimate:
@@ -88,7 +99,22 @@ class Merged:
         """What the statistics need."""
         merged = self.estimate
         half_1, half_2 = (estimate(self.sums[:, :, i].sum(axis=1)).intensity for i in (0, 1))
-        return MergedReflections(self.unit.d, merged.n, merged.intensity, merged.sigma, half_1, half_2)
+        return MergedReflections(
+            self.unit.d,
+            merged.n,
+            merged.intensity,
+            merged.sigma,
+            half_1,
+            half_2,
+            self.repeats,
+            self._anomalous(),
+        )
+
+    def _anomalous(self) -> AnomalousHalves:
+        """Friedel mates apart, in each half."""
+        halves = np.stack([estimate(self.sums[:, i, j]).intensity for i in (0, 1) for j in (0, 1)], axis=1)
+        measured = self.sums[:, :, :, N].sum(axis=2) > 0
+        return anomalous_halves(halves.reshape(-1, 2, 2), measured, self.unit.centric)
 
 
 def select_candidates(
@@ -186,7 +212,24 @@ def merge_to(
     sums = merge_sums(observations, scaling.reference, friedel_minus=minus, half=half[rows])
     of_observation = rows[observations.lattice_of_observation()]
     n_merged = np.bincount(of_observation[scaling.reference.weight > 0], minlength=len(reasons))
-    return Merged(unit, sums, scaling, rows, reasons, candidates.clusters, candidates.cluster, half, n_merged)
+    y, weight = scaling.reference.scaled, scaling.reference.weight
+    offsets, uid, used = observations.offsets, observations.uid, weight > 0
+    delta = np.full(len(reasons), np.nan)
+    delta[rows] = delta_cc_half(offsets, uid, y, weight, len(unit))
+    return Merged(
+        unit=unit,
+        sums=sums,
+        scaling=scaling,
+        rows=rows,
+        reasons=reasons,
+        clusters=candidates.clusters,
+        cluster=candidates.cluster,
+        half=half,
+        n_merged=n_merged,
+        repeats=repeats_of(uid[used], y[used], estimate(sums.sum(axis=(1, 2))).intensity),
+        growth=growth(offsets, uid, y, weight, half[rows], len(unit)),
+        delta_cc_half=np.where(reasons == "", delta, np.nan),
+    )
 
 
 def _observations(

@@ -67,8 +67,9 @@ def difference_words(table: pd.DataFrame) -> list[str]:
         same = (overall["first"] == row["first"]) & (overall["second"] == row["second"])
         null = overall[same & overall["is_random"]]
         text = (
-            f"{row['first']} and {row['second']}: Riso {row['r_iso']:.3f}, CCiso {row['cc_iso']:.3f}, half-set "
-            f"correlation of the differences {row['cc_difference']:.3f} ± {row['cc_difference_error']:.3f}"
+            f"{row['first']} and {row['second']}: Riso {row['r_iso']:.3f}, CCiso {row['cc_iso']:.3f}, "
+            f"half-set correlation of the differences {row['cc_difference']:.3f} ± "
+            f"{row['cc_difference_error']:.3f}"
         )
         if len(null):
             chance = null.iloc[0]
