@@ -283,6 +283,32 @@ class ShellStatistics:
 
 
 @dataclass(frozen=True)
+class ReferenceCheck:
+    """The merged intensities compared with those of a reference, which had no part in making them."""
+
+    source: str
+    """What was compared with: column and file, or model."""
+    space_group: str
+    unit_cell: UnitCell
+    """Both of the reference."""
+    n_common: int
+    cc: float
+    """Mean over shells, by number of reflections, of the correlation of intensities."""
+    cc_shells: tuple[float, ...]
+    """From low to high resolution, the shells of the merge; nan in shells with fewer than 3 in common."""
+    r_iso: float
+    """sum |F1 - F2| / (0.5 sum (F1 + F2)) after scaling."""
+    k: float
+    """Scale of the reference against the merge."""
+    b_factor: float
+    """Å², B of the reference against the merge."""
+    cc_settings: dict[str, float]
+    """Way of indexing the merge, as operator on hkl, to the correlation in it; h,k,l is as merged."""
+    verdict: str
+    """In words: isomorphous or why not, and the setting that fits best."""
+
+
+@dataclass(frozen=True)
 class MergeSummary:
     """What one merge hands on; reflections and tables are in its folder."""
 
@@ -307,3 +333,5 @@ class MergeSummary:
     wilson_b: float
     """Å²; nan when there are too few reflections."""
     warnings: tuple[str, ...]
+    reference: ReferenceCheck | None = None
+    """None where there is nothing to compare with."""

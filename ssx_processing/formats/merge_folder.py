@@ -10,7 +10,7 @@ import pandas as pd
 
 from ssx_processing.formats.chunk_folder import SUMMARY, atomic_folder, read_summary, write_json
 from ssx_processing.formats.mtz import MergedIntensities, write_merged_mtz
-from ssx_processing.models import FrameCounts, MergeSummary, ShellStatistics
+from ssx_processing.models import FrameCounts, MergeSummary, ReferenceCheck, ShellStatistics
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ def read_merge(folder: Path) -> MergeSummary:
         shells=tuple(_shell(shell) for shell in content["shells"]),
         wilson_b=_number(content["wilson_b"]),
         warnings=tuple(content["warnings"]),
+        reference=_reference(content.get("reference")),
     )
 
 
@@ -108,6 +109,16 @@ def read_merge_table(folder: Path, name: str) -> pd.DataFrame | None:
 
 def _shell(content: Mapping[str, Any]) -> ShellStatistics:
     return ShellStatistics(**{key: _number(value) for key, value in content.items()})
+
+
+def _reference(content: Mapping[str, Any] | None) -> ReferenceCheck | None:
+    if content is None:
+        return None
+    values = {key: _number(value) for key, value in content.items()}
+    values["unit_cell"] = tuple(content["unit_cell"])
+    values["cc_shells"] = tuple(_number(cc) for cc in content["cc_shells"])
+    values["cc_settings"] = {name: _number(cc) for name, cc in content["cc_settings"].items()}
+    return ReferenceCheck(**values)
 
 
 def _number(value: Any) -> Any:
