@@ -7,10 +7,12 @@ documentation are made from it.
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import gemmi
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -247,6 +249,8 @@ class MergingSettings(Settings):
     """Standard deviation, Å², to which a lattice's relative B is held."""
     max_push_res: float = 0.2
     """1/Å beyond a lattice's own resolution estimate up to which its observations are merged."""
+    reference: Annotated[Path, AfterValidator(Path.absolute)] | None = None
+    """MTZ, structure factor mmCIF or model that the merge is compared with; it has no part in the merging."""
 
 
 class CellSearchSettings(Settings):

@@ -142,6 +142,14 @@ def _fit(
     )
 
 
+def reference_words(check: ReferenceCheck) -> str:
+    """The comparison in a sentence."""
+    return (
+        f"Compared with {check.source} ({check.n_common} reflections in common): {check.verdict}; "
+        f"CC {check.cc:.3f}, Riso {check.r_iso:.3f} after scaling, B relative to it {-check.b_factor:.1f} Å²."
+    )
+
+
 def cell_difference(ours: UnitCell, theirs: UnitCell) -> tuple[float, float, float]:
     """Largest differences of an edge, relative and in Å, and of an angle in degrees.
 

@@ -18,6 +18,7 @@ from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.pipeline import report_html as page
 from ssx_processing.pipeline import report_tables as tables
 from ssx_processing.pipeline.growth_curve import growth_of_table, growth_words
+from ssx_processing.pipeline.reference_check import reference_words
 from ssx_processing.pipeline.report_cell_plots import cell_plots, cell_scatter_plots
 from ssx_processing.pipeline.report_data import ReportData, read_report_data
 from ssx_processing.pipeline.report_difference_plots import difference_plots
@@ -156,6 +157,8 @@ def _merged_section(data: ReportData, plots: PlotWriter) -> str:
         return ""
     curves = plots.row(shell_plots(data.merge, data.settings.merging.cc_half_limit))
     parts = [curves, tables.shell_table(data)]
+    if data.merge.summary.reference is not None:
+        parts.append(page.paragraph(reference_words(data.merge.summary.reference)))
     if data.merge.growth is not None:
         words = growth_words(growth_of_table(data.merge.growth))
         parts += [page.paragraph(words) if words else "", plots.row(growth_plots(data.merge.growth))]

@@ -32,6 +32,7 @@ def shell_plots(merge: MergeResult, cc_half_limit: float) -> list[Plot]:
         _mean_intensity(shells, merge.reflections),
         *_r_factors(shells),
         *_anomalous(shells),
+        *_reference(merge),
     ]  # fmt: skip
 
 
@@ -129,6 +130,21 @@ def _anomalous(shells: Sequence[ShellStatistics]) -> list[Plot]:
     _limit(figure, 0.0)
     caption = "CCanom around 0 (dashed): no anomalous signal."
     return [Plot(figure, "Anomalous signal", caption, WORDS["cc_anomalous"].tooltip)]
+
+
+def _reference(merge: MergeResult) -> list[Plot]:
+    """Correlation with the reference, if there is one."""
+    check, shells = merge.summary.reference, merge.summary.shells
+    if check is None:
+        return []
+    line = _line(shells, "cc_half", GREEN).update(
+        y=check.cc_shells, error_y=None, name=WORDS["cc_reference"].label
+    )
+    figure = go.Figure(line)
+    _on_resolution_axis(figure, shells).update_layout(showlegend=False, hovermode="closest")
+    figure.update_yaxes(range=[min([0.0, *(cc for cc in check.cc_shells if np.isfinite(cc))]) - 0.03, 1.05])
+    caption = f"{check.source}: {check.verdict}."
+    return [Plot(figure, WORDS["cc_reference"].label, caption, WORDS["cc_reference"].tooltip)]
 
 
 def _mean_intensity(shells: Sequence[ShellStatistics], reflections: pd.DataFrame) -> Plot:

@@ -108,7 +108,7 @@ def test_the_other_way_of_indexing_is_noticed(
     found = check(write_mtz(tmp_path / "other.mtz", other, truth, "I", "J"), unit, merged)
     (operator,) = set(found.cc_settings) - {"h,k,l"}
     assert found.cc_settings[operator] > 0.98
-    assert found.cc == found.cc_settings["h,k,l"] < 0.3
+    assert found.cc == found.cc_settings["h,k,l"] < 0.6
     assert f"indexed as {operator} the merge would fit it better" in found.verdict
 
 
