@@ -146,7 +146,8 @@ def reference_words(check: ReferenceCheck) -> str:
     """The comparison in a sentence."""
     return (
         f"Compared with {check.source} ({check.n_common} reflections in common): {check.verdict}; "
-        f"CC {check.cc:.3f}, Riso {check.r_iso:.3f} after scaling, B relative to it {-check.b_factor:.1f} Å²."
+        f"CC {check.cc:.3f}, Riso {check.r_iso:.3f} after scaling, "
+        f"B relative to it {0.0 - round(check.b_factor, 1):.1f} Å²."
     )
 
 

@@ -92,7 +92,7 @@ WORDS = {
         "Above 0.3 there is an anomalous signal to use; near 0 there is none.",
     ),
     "anomalous_completeness": Word(
-        "anomalous completeness",
+        "anom. complete",
         "Acentric reflections with both Friedel mates measured / acentric reflections possible.",
         "0.95 or more.",
     ),
