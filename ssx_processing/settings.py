@@ -245,6 +245,8 @@ class MergingSettings(Settings):
     """A lattice whose cell is further from its form's median, in robust standard deviations, is left out."""
     min_cc: float = 0.1
     """A lattice that correlates less with the merged intensities is left out."""
+    max_cc_half_loss: PositiveFloat | None = None
+    """A lattice whose delta CC1/2 is further below the median, in interquartile ranges, is left out."""
     b_restraint: PositiveFloat = 15.0
     """Standard deviation, Å², to which a lattice's relative B is held."""
     max_push_res: float = 0.2

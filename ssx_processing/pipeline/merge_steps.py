@@ -1,7 +1,7 @@
 """Scaling and merging of what was read, to one resolution."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gemmi
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ssx_processing.errors import MergeError
 from ssx_processing.kernels.agreement import Repeats, repeats_of
 from ssx_processing.kernels.anomalous import AnomalousHalves, anomalous_halves
-from ssx_processing.kernels.delta_cc import delta_cc_half
+from ssx_processing.kernels.delta_cc import delta_cc_half, reject_by_delta_cc_half
 from ssx_processing.kernels.growth import Growth, growth
 from ssx_processing.kernels.merging import (
     Estimate,
@@ -26,6 +26,7 @@ from ssx_processing.kernels.symmetry import AsymmetricUnit, asymmetric_unit, sym
 from ssx_processing.models import UnitCell
 from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
 from ssx_processing.pipeline.lattice_filter import (
+    LOWERS_CC_HALF,
     REASON_OF_VERDICT,
     TOO_FEW,
     cell_verdicts,
@@ -203,6 +204,22 @@ def merge_to(
     for verdict, reason in REASON_OF_VERDICT.items():
         reasons[rows[scaling.scales.verdict == verdict]] = reason
     _check_some_left(reasons)
+    y, weight = scaling.reference.scaled, scaling.reference.weight
+    offsets, uid, used = observations.offsets, observations.uid, weight > 0
+    if settings.max_cc_half_loss is not None:
+        loss = settings.max_cc_half_loss
+        bad = rows[~reject_by_delta_cc_half(offsets, uid, y, weight, len(unit), max_loss=loss).kept]
+        if len(bad):  # and once more without them
+            reasons = candidates.reasons.copy()
+            reasons[bad] = LOWERS_CC_HALF
+            return merge_to(
+                data,
+                replace(candidates, reasons=reasons),
+                d_min=d_min,
+                space_group=space_group,
+                settings=settings.model_copy(update={"max_cc_half_loss": None}),
+                progress=progress,
+            )
     lattices = data.lattices
     half = random_halves(
         lattices["file_hash"].to_numpy(np.uint64),
@@ -212,8 +229,6 @@ def merge_to(
     sums = merge_sums(observations, scaling.reference, friedel_minus=minus, half=half[rows])
     of_observation = rows[observations.lattice_of_observation()]
     n_merged = np.bincount(of_observation[scaling.reference.weight > 0], minlength=len(reasons))
-    y, weight = scaling.reference.scaled, scaling.reference.weight
-    offsets, uid, used = observations.offsets, observations.uid, weight > 0
     delta = np.full(len(reasons), np.nan)
     delta[rows] = delta_cc_half(offsets, uid, y, weight, len(unit))
     return Merged(

@@ -377,6 +377,25 @@ def test_most_lattices_make_the_data_better(merged: MergeSummary):
     assert (delta > 0).mean() > 0.6
 
 
+def test_lattices_that_lower_cc_half_are_left_out_on_request(
+    tmp_path: Path, tables: dict[str, pd.DataFrame], partial_stills: PartialStills
+):
+    rng = np.random.default_rng(1)
+    spoilt = tables["observations"].copy()
+    for frame in range(0, 16, 2):
+        of_frame = (spoilt["frame"] == frame).to_numpy()
+        spoilt.loc[of_frame, "intensity"] = rng.permutation(spoilt.loc[of_frame, "intensity"].to_numpy())
+    settings = settings_with(partial_stills, d_min=2.5, min_cc=-1.0, max_cc_half_loss=3.0)
+    summary = merge(tmp_path, write_chunks(tmp_path, tables | {"observations": spoilt}, [0, 135]), settings)
+    lattices = pd.read_parquet(summary.folder / "lattices.parquet")
+    out = lattices[lattices["filter_reason"] == "lowers CC1/2"]
+    assert summary.lattices_excluded == {"lowers CC1/2": len(out)}
+    is_spoilt = out["frame"].isin(range(0, 16, 2))
+    assert is_spoilt.sum() >= 4
+    assert (~is_spoilt).sum() <= 5  # of 234
+    assert out["delta_cc_half"].isna().all()
+
+
 def test_a_merge_says_how_it_fits_its_reference(
     tmp_path: Path, merged: MergeSummary, tables: dict[str, pd.DataFrame], partial_stills: PartialStills
 ):
