@@ -1,9 +1,12 @@
 """The figures that a result is known by."""
 
 import math
+from pathlib import Path
 
 from flows.outcome import Outcome
+from ssx_processing.formats.merge_folder import read_merge_table
 from ssx_processing.models import FrameCounts, ReferenceCheck
+from ssx_processing.pipeline.growth_curve import growth_of_table, growth_words
 
 
 def result_rows(outcome: Outcome) -> list[tuple[str, str]]:
@@ -31,6 +34,13 @@ def result_rows(outcome: Outcome) -> list[tuple[str, str]]:
         *_where_known("CCanom", overall.cc_anomalous),
         *_reference(merge.reference),
     ]
+
+
+def growth_lines(merge_folder: Path) -> list[str]:
+    """What more lattices would bring, in a line; none for merges without a growth curve."""
+    table = read_merge_table(merge_folder, "growth")
+    words = growth_words(growth_of_table(table)) if table is not None else ""
+    return [f"growth: {words}"] if words else []
 
 
 def _with_error(value: float, error: float) -> str:
