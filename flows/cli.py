@@ -30,6 +30,7 @@ from flows.cli_options import (
     say,
     start,
 )
+from flows.cli_statistics import statistics_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,6 +43,7 @@ app.add_typer(ispyb_app, name="ispyb")
 app.add_typer(looking_app)
 app.add_typer(cells_app)
 app.add_typer(geometry_app)
+app.add_typer(statistics_app)
 
 
 @app.callback()

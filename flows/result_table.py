@@ -1,7 +1,12 @@
 """The figures that a result is known by."""
 
+import math
+from pathlib import Path
+
 from flows.outcome import Outcome
-from ssx_processing.models import FrameCounts
+from ssx_processing.formats.merge_folder import read_merge_table
+from ssx_processing.models import FrameCounts, ReferenceCheck
+from ssx_processing.pipeline.growth_curve import growth_of_table, growth_words
 
 
 def result_rows(outcome: Outcome) -> list[tuple[str, str]]:
@@ -23,9 +28,34 @@ def result_rows(outcome: Outcome) -> list[tuple[str, str]]:
         ("resolution", f"{overall.d_max:.2f} - {overall.d_min:.2f} Å"),
         ("completeness", f"{overall.completeness:.3f}"),
         ("multiplicity", f"{overall.multiplicity:.1f}"),
-        ("CC1/2", f"{overall.cc_half:.3f}"),
+        ("CC1/2", _with_error(overall.cc_half, overall.cc_half_error)),
         ("Rsplit", f"{overall.r_split:.3f}"),
+        *_where_known("Rpim", overall.r_pim),
+        *_where_known("CCanom", overall.cc_anomalous),
+        *_reference(merge.reference),
     ]
+
+
+def growth_lines(merge_folder: Path) -> list[str]:
+    """What more lattices would bring, in a line; none for merges without a growth curve."""
+    table = read_merge_table(merge_folder, "growth")
+    words = growth_words(growth_of_table(table)) if table is not None else ""
+    return [f"growth: {words}"] if words else []
+
+
+def _with_error(value: float, error: float) -> str:
+    return f"{value:.3f} ± {error:.3f}" if math.isfinite(error) else f"{value:.3f}"
+
+
+def _where_known(name: str, value: float) -> list[tuple[str, str]]:
+    """No row for results from before it was counted."""
+    return [(name, f"{value:.3f}")] if math.isfinite(value) else []
+
+
+def _reference(check: ReferenceCheck | None) -> list[tuple[str, str]]:
+    if check is None:
+        return []
+    return [("reference", f"{check.verdict}; CC {check.cc:.3f}, Riso {check.r_iso:.3f} to {check.source}")]
 
 
 def _spots_explained(counts: FrameCounts) -> list[tuple[str, str]]:

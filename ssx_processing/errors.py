@@ -7,6 +7,7 @@
     - GeometryError        the geometry in the file cannot be used
     - ChunkError           a chunk folder is incomplete or from another version
     - MergeError           there is nothing that can be merged
+    - ReferenceFileError   a file cannot be used as reference
 
 Every message says what is wrong, where, what was got and expected, and what to do.
 """
@@ -38,3 +39,7 @@ class ChunkError(SsxError, ValueError):
 
 class MergeError(SsxError, ValueError):
     """There is nothing that can be merged."""
+
+
+class ReferenceFileError(SsxError, ValueError):
+    """A file to compare with cannot be used."""

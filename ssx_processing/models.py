@@ -266,6 +266,46 @@ class ShellStatistics:
     """sqrt(2 cc_half / (1 + cc_half)); nan where cc_half is negative."""
     r_split: float
     """sum |I1 - I2| / (sqrt(2) * 0.5 sum (I1 + I2))."""
+    r_merge: float = math.nan
+    """sum |I - mean| / sum I, over reflections with repeats; this and the next: nan in old results."""
+    r_meas: float = math.nan
+    """As r_merge, each reflection's deviations times sqrt(n / (n - 1))."""
+    r_pim: float = math.nan
+    """As r_merge, each reflection's deviations times sqrt(1 / (n - 1))."""
+    n_pairs: int = 0
+    """Reflections in both half sets: those that cc_half and r_split are from."""
+    cc_half_error: float = math.nan
+    """Standard error of cc_half."""
+    cc_anomalous: float = math.nan
+    """Pearson correlation of the anomalous differences of the two half sets."""
+    anomalous_completeness: float = math.nan
+    """Acentric reflections with both Friedel mates measured / acentric reflections possible."""
+
+
+@dataclass(frozen=True)
+class ReferenceCheck:
+    """The merged intensities compared with those of a reference, which had no part in making them."""
+
+    source: str
+    """What was compared with: column and file, or model."""
+    space_group: str
+    unit_cell: UnitCell
+    """Both of the reference."""
+    n_common: int
+    cc: float
+    """Mean over shells, by number of reflections, of the correlation of intensities."""
+    cc_shells: tuple[float, ...]
+    """From low to high resolution, the shells of the merge; nan in shells with fewer than 3 in common."""
+    r_iso: float
+    """sum |F1 - F2| / (0.5 sum (F1 + F2)) after scaling."""
+    k: float
+    """Scale of the reference against the merge."""
+    b_factor: float
+    """Å², B of the reference against the merge."""
+    cc_settings: dict[str, float]
+    """Way of indexing the merge, as operator on hkl, to the correlation in it; h,k,l is as merged."""
+    verdict: str
+    """In words: isomorphous or why not, and the setting that fits best."""
 
 
 @dataclass(frozen=True)
@@ -293,3 +333,5 @@ class MergeSummary:
     wilson_b: float
     """Å²; nan when there are too few reflections."""
     warnings: tuple[str, ...]
+    reference: ReferenceCheck | None = None
+    """None where there is nothing to compare with."""

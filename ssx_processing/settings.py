@@ -7,10 +7,12 @@ documentation are made from it.
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import gemmi
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -250,10 +252,14 @@ class MergingSettings(Settings):
     """A lattice whose cell is further from its form's median, in robust standard deviations, is left out."""
     min_cc: float = 0.1
     """A lattice that correlates less with the merged intensities is left out."""
+    max_cc_half_loss: PositiveFloat | None = None
+    """A lattice whose delta CC1/2 is further below the median, in interquartile ranges, is left out."""
     b_restraint: PositiveFloat = 15.0
     """Standard deviation, Å², to which a lattice's relative B is held."""
     max_push_res: float = 0.2
     """1/Å beyond a lattice's own resolution estimate up to which its observations are merged."""
+    reference: Annotated[Path, AfterValidator(Path.absolute)] | None = None
+    """MTZ, structure factor mmCIF or model that the merge is compared with; it has no part in the merging."""
 
 
 class CellSearchSettings(Settings):

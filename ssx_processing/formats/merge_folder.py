@@ -10,7 +10,7 @@ import pandas as pd
 
 from ssx_processing.formats.chunk_folder import SUMMARY, atomic_folder, read_summary, write_json
 from ssx_processing.formats.mtz import MergedIntensities, write_merged_mtz
-from ssx_processing.models import FrameCounts, MergeSummary, ShellStatistics
+from ssx_processing.models import FrameCounts, MergeSummary, ReferenceCheck, ShellStatistics
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,10 @@ class MergeTables:
     """reflections.parquet."""
     lattices: pd.DataFrame
     """lattices.parquet."""
+    growth: pd.DataFrame | None = None
+    """growth.csv."""
+    differences: pd.DataFrame | None = None
+    """differences.csv, where there are subsets."""
 
 
 def write_merge(
@@ -56,6 +60,9 @@ def write_merge(
         )
         tables.reflections.to_parquet(folder / "reflections.parquet", index=False, compression="zstd")
         tables.lattices.to_parquet(folder / "lattices.parquet", index=False, compression="zstd")
+        for name, table in (("growth", tables.growth), ("differences", tables.differences)):
+            if table is not None:
+                table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
         pd.DataFrame(shells).to_csv(folder / "shells.csv", index=False, float_format="%.6g")
         write_json(
             folder / "shells.json",
@@ -90,11 +97,28 @@ def read_merge(folder: Path) -> MergeSummary:
         shells=tuple(_shell(shell) for shell in content["shells"]),
         wilson_b=_number(content["wilson_b"]),
         warnings=tuple(content["warnings"]),
+        reference=_reference(content.get("reference")),
     )
+
+
+def read_merge_table(folder: Path, name: str) -> pd.DataFrame | None:
+    """A table that not every merge has, `growth` or `differences`; None where it has not."""
+    path = folder / f"{name}.csv"
+    return pd.read_csv(path, dtype={"shell": str}) if path.is_file() else None
 
 
 def _shell(content: Mapping[str, Any]) -> ShellStatistics:
     return ShellStatistics(**{key: _number(value) for key, value in content.items()})
+
+
+def _reference(content: Mapping[str, Any] | None) -> ReferenceCheck | None:
+    if content is None:
+        return None
+    values = {key: _number(value) for key, value in content.items()}
+    values["unit_cell"] = tuple(content["unit_cell"])
+    values["cc_shells"] = tuple(_number(cc) for cc in content["cc_shells"])
+    values["cc_settings"] = {name: _number(cc) for name, cc in content["cc_settings"].items()}
+    return ReferenceCheck(**values)
 
 
 def _number(value: Any) -> Any:

@@ -16,6 +16,11 @@ prediction, integration       which reflections are in diffracting condition, an
 symmetry                      hkl -> asymmetric unit
 scaling, error_model          scale and B of each lattice, true size of the errors
 merging, statistics           observations of all frames -> merged intensities and their quality
+agreement, anomalous          R factors, CC1/2 and its error; Friedel mates
+repeats                       statistics of unmerged files of others, as iotbx's
+delta_cc, growth              what each lattice does to CC1/2; what more lattices would bring
+differences, relative_scale   two sets of intensities compared
+lattice_hash                  chance that depends on nothing but what a lattice is
 ============================  ==========================================================
 
 No files, no logging, no settings objects in here. One thread each; the GIL is released.

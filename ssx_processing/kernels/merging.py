@@ -168,8 +168,7 @@ def merge_sums(
         observations.uid,
         reference.scaled,
         reference.weight,
-        reference.partiality,
-        np.minimum(np.exp(log_g), STRONGEST_LATTICE),
+        full_observations(observations, reference, log_g),
         friedel_minus,
         half,
         np.ones(observations.n_lattices, np.bool_) if included is None else included,
@@ -178,7 +177,7 @@ def merge_sums(
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
-def _merge_sums(offsets, uid, scaled, weight, partiality, g, friedel_minus, half, included, n_unique):
+def _merge_sums(offsets, uid, scaled, weight, full, friedel_minus, half, included, n_unique):
     sums = np.zeros((n_unique, 2, 2, 7))
     for f in range(len(offsets) - 1):
         if not included[f]:
@@ -193,8 +192,16 @@ def _merge_sums(offsets, uid, scaled, weight, partiality, g, friedel_minus, half
                 cell[3] += w * w
                 cell[4] += w * w * y
                 cell[5] += w * w * y * y
-                cell[6] += (partiality[i] * g[f]) ** 2
+                cell[6] += full[i]
     return sums
+
+
+def full_observations(
+    observations: Observations, reference: Reference, log_g: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """(n_observations,) as how much of a full observation of an average lattice each counts, see `FULL`."""
+    g = np.minimum(np.exp(log_g), STRONGEST_LATTICE).astype(np.float32)
+    return (np.repeat(g, np.diff(observations.offsets)) * reference.partiality) ** 2
 
 
 def merged_per_lattice(observations: Observations, reference: Reference) -> NDArray[np.int64]:

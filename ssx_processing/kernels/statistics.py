@@ -1,11 +1,14 @@
 """Merging statistics in resolution shells."""
 
+import math
 from dataclasses import dataclass
 
 import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
+from ssx_processing.kernels.agreement import Repeats, RFactors, cc_half, cc_half_error, r_factors_of_sums
+from ssx_processing.kernels.anomalous import AnomalousHalves
 from ssx_processing.models import ShellStatistics
 
 WILSON_D_MAX = 4.0
@@ -32,6 +35,10 @@ class MergedReflections:
     """Intensity from one half of the lattices."""
     half_2: NDArray[np.float64]
     """Intensity from the other."""
+    repeats: Repeats | None = None
+    """Scatter of the observations; without it there are no R factors."""
+    anomalous: AnomalousHalves | None = None
+    """Friedel mates apart; without it there are no anomalous statistics."""
 
 
 def shell_edges(d_max: float, d_min: float, n_shells: int) -> NDArray[np.float64]:
@@ -56,19 +63,6 @@ def shell_of(d: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.i
     return np.where((d <= edges[0] * tolerance) & (d * tolerance >= edges[-1]), shell, -1)
 
 
-def cc_half(half_1: NDArray[np.float64], half_2: NDArray[np.float64]) -> float:
-    """Pearson correlation of half sets, over reflections that are in both; nan with fewer than 3.
-
-    Karplus & Diederichs (2012), Science 336, 1030.
-    """
-    both = np.isfinite(half_1) & np.isfinite(half_2)
-    if both.sum() < 3:
-        return float("nan")
-    x, y = half_1[both] - half_1[both].mean(), half_2[both] - half_2[both].mean()
-    norm = np.sqrt((x @ x) * (y @ y))
-    return float(x @ y / norm) if norm > 0 else float("nan")
-
-
 def cc_star(cc: float) -> float:
     """Estimated correlation of the full data with the truth, from CC1/2 (Karplus & Diederichs 2012).
 
@@ -77,7 +71,7 @@ def cc_star(cc: float) -> float:
     >>> cc_star(1.0), cc_star(-0.1)
     (1.0, nan)
     """
-    return float(np.sqrt(2 * cc / (1 + cc))) if cc >= 0 else float("nan")
+    return float(np.sqrt(2 * cc / (1 + cc))) if cc >= 0 else math.nan
 
 
 def r_split(half_1: NDArray[np.float64], half_2: NDArray[np.float64]) -> float:
@@ -93,7 +87,7 @@ def r_split(half_1: NDArray[np.float64], half_2: NDArray[np.float64]) -> float:
     both = np.isfinite(half_1) & np.isfinite(half_2)
     total = 0.5 * float((half_1[both] + half_2[both]).sum())
     if total <= 0:
-        return float("nan")
+        return math.nan
     return float(np.abs(half_1[both] - half_2[both]).sum() / (np.sqrt(2.0) * total))
 
 
@@ -105,7 +99,10 @@ def statistics_of(
     measured = n > 0
     n_observations, n_reflections, n_possible = int(n.sum()), int(measured.sum()), len(n)
     ratio = merged.intensity[inside][measured] / merged.sigma[inside][measured]
-    cc = cc_half(merged.half_1[inside], merged.half_2[inside])
+    half_1, half_2 = merged.half_1[inside], merged.half_2[inside]
+    cc = cc_half(half_1, half_2)
+    r = r_factors_of_sums(n, merged.repeats.inside(inside)) if merged.repeats else RFactors()
+    anomalous = merged.anomalous.inside(inside) if merged.anomalous else None
     return ShellStatistics(
         d_max=float(limits[0]),
         d_min=float(limits[1]),
@@ -114,10 +111,17 @@ def statistics_of(
         n_possible=n_possible,
         completeness=n_reflections / n_possible if n_possible else 0.0,
         multiplicity=n_observations / n_reflections if n_reflections else 0.0,
-        mean_i_over_sigma=float(np.mean(ratio)) if n_reflections else float("nan"),
+        mean_i_over_sigma=float(np.mean(ratio)) if n_reflections else math.nan,
         cc_half=cc,
         cc_star=cc_star(cc),
-        r_split=r_split(merged.half_1[inside], merged.half_2[inside]),
+        r_split=r_split(half_1, half_2),
+        r_merge=r.r_merge,
+        r_meas=r.r_meas,
+        r_pim=r.r_pim,
+        n_pairs=int((np.isfinite(half_1) & np.isfinite(half_2)).sum()),
+        cc_half_error=cc_half_error(half_1, half_2),
+        cc_anomalous=anomalous.cc if anomalous else math.nan,
+        anomalous_completeness=anomalous.completeness if anomalous else math.nan,
     )
 
 
@@ -131,45 +135,6 @@ def shell_statistics(
     return shells, statistics_of(merged, shell >= 0, (d_max, d_min))
 
 
-@dataclass(frozen=True)
-class RFactors:
-    """Agreement of equivalent observations; nan where no reflection was measured twice."""
-
-    r_merge: float
-    """sum |I - mean| / sum I."""
-    r_meas: float
-    """Each reflection's deviations times sqrt(n / (n - 1)); Diederichs & Karplus (1997)."""
-    r_pim: float
-    """Each reflection's deviations times sqrt(1 / (n - 1)); Weiss (2001)."""
-
-
-def r_factors(
-    uid: NDArray[np.integer], intensity: NDArray[np.float64], mean: NDArray[np.float64]
-) -> RFactors:
-    """R-factors over reflections with at least two observations.
-
-    Parameters
-    ----------
-    uid : (n_observations,) array
-        Unique reflection of each observation.
-    intensity : (n_observations,) array
-        Scaled intensities.
-    mean : (n_unique,) array
-        Merged intensities.
-    """
-    n = np.bincount(uid, minlength=len(mean))
-    deviation = np.bincount(uid, np.abs(intensity - mean[uid]), len(mean))
-    total = float(np.bincount(uid, intensity, len(mean))[n > 1].sum())
-    repeated, deviation = n[n > 1], deviation[n > 1]
-    if total <= 0:
-        return RFactors(float("nan"), float("nan"), float("nan"))
-    return RFactors(
-        r_merge=float(deviation.sum()) / total,
-        r_meas=float((deviation * np.sqrt(repeated / (repeated - 1))).sum()) / total,
-        r_pim=float((deviation * np.sqrt(1 / (repeated - 1))).sum()) / total,
-    )
-
-
 def wilson_b(d: NDArray[np.float64], intensity: NDArray[np.float64], epsilon: NDArray[np.integer]) -> float:
     """B in Å² from ln(<I / epsilon> / sum f²) = const - 2 B s², between 4 Å and the last shell.
 
@@ -179,7 +144,7 @@ def wilson_b(d: NDArray[np.float64], intensity: NDArray[np.float64], epsilon: ND
     used = np.isfinite(intensity) & (d <= WILSON_D_MAX)
     n_shells = min(20, int(used.sum()) // _MIN_PER_WILSON_SHELL)
     if n_shells < _MIN_WILSON_SHELLS:
-        return float("nan")
+        return math.nan
     s_squared, value = 0.25 / d[used] ** 2, intensity[used] / epsilon[used]
     order = np.argsort(s_squared, kind="stable")
     parts = np.array_split(order, n_shells)
@@ -187,7 +152,7 @@ def wilson_b(d: NDArray[np.float64], intensity: NDArray[np.float64], epsilon: ND
     y = np.array([value[part].mean() for part in parts])
     positive = y > 0
     if positive.sum() < _MIN_WILSON_SHELLS:
-        return float("nan")
+        return math.nan
     log_ratio = np.log(y[positive] / _protein_f_squared(x[positive]))
     return float(-0.5 * np.polyfit(x[positive], log_ratio, 1)[0])
 

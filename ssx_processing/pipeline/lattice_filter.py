@@ -13,6 +13,7 @@ from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
 CELL_OUTLIER = "cell far from the median"
 OTHER_CLUSTER = "other_cell_cluster"
 TOO_FEW = "too few observations"
+LOWERS_CC_HALF = "lowers CC1/2"
 REASON_OF_VERDICT = {BAD_SCALE: "scale not positive", LOW_CC: "low correlation"}
 
 _MIN_FOR_CELLS = 5  # a median and a robust deviation of fewer say nothing

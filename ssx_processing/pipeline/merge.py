@@ -12,13 +12,15 @@ import pandas as pd
 from ssx_processing.formats.chunk_folder import SUMMARY
 from ssx_processing.formats.merge_folder import MergeTables, read_merge, write_merge
 from ssx_processing.formats.mtz import MergedIntensities
+from ssx_processing.formats.reference_intensities import read_reference
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.observation_model import KNOT_STEP, N_KNOTS
 from ssx_processing.kernels.scaling_result import ScalingModel
 from ssx_processing.kernels.statistics import shell_statistics, wilson_b
 from ssx_processing.kernels.symmetry import indexing_ambiguity_operators
-from ssx_processing.models import MergeSummary, ShellStatistics
+from ssx_processing.models import MergeSummary, ReferenceCheck, ShellStatistics
 from ssx_processing.pipeline.chunk_tables import A_COLUMNS, CELL_COLUMNS
+from ssx_processing.pipeline.growth_curve import growth_table
 from ssx_processing.pipeline.lattice_filter import cluster_words
 from ssx_processing.pipeline.merge_input import MergeInput, read_merge_input
 from ssx_processing.pipeline.merge_steps import (
@@ -28,6 +30,7 @@ from ssx_processing.pipeline.merge_steps import (
     merge_to,
     select_lattices,
 )
+from ssx_processing.pipeline.reference_check import check_reference
 from ssx_processing.pipeline.resolution import resolution_from_cc_half, resolution_from_completeness
 from ssx_processing.settings import MergingSettings, ProcessingSettings, content_key
 
@@ -75,12 +78,16 @@ def merge_chunks(
         There is nothing that can be merged.
     ChunkError
         A chunk folder is incomplete.
+    ReferenceFileError
+        The reference cannot be used.
     """
     folders = sorted(chunk_folders, key=lambda folder: folder.name)
     key = _merge_key(folders, settings, chunks_expected, missing, wavelength)
     folder = RunFolder(run_folder).merged / key
     if (folder / SUMMARY).is_file():
         return read_merge(folder)
+    if settings.merging.reference is not None:
+        read_reference(settings.merging.reference)  # before all the work
     data = read_merge_input(folders, progress)
     merged, d_min, warnings = _merge_to_best_resolution(data, settings, wavelength, n_threads, progress)
     summary = _summarise(
@@ -188,6 +195,7 @@ def _summarise(
         overall=overall,
         shells=shells,
         wilson_b=wilson_b(merged.unit.d, merged.estimate.intensity, merged.unit.epsilon),
+        reference=_reference(merged, overall, settings.merging),
         warnings=(
             *chunk_warnings,
             *settings.sample.assumed,
@@ -195,6 +203,21 @@ def _summarise(
             *warnings,
             *_warnings(merged, overall),
         ),
+    )
+
+
+def _reference(merged: Merged, overall: ShellStatistics, merging: MergingSettings) -> ReferenceCheck | None:
+    """Compare with the reference, if there is one."""
+    if merging.reference is None:
+        return None
+    estimated, limits = merged.estimate, {"d_max": overall.d_max, "d_min": overall.d_min}
+    return check_reference(
+        merging.reference,
+        merged.unit,
+        estimated.intensity,
+        estimated.sigma,
+        n_shells=merging.n_shells,
+        **limits,
     )
 
 
@@ -300,7 +323,7 @@ def _tables(data: MergeInput, merged: Merged) -> MergeTables:
         sigma_minus=minus.sigma[seen],
         n=total.n[seen],
     )
-    return MergeTables(intensities, table, _lattice_table(data, merged))
+    return MergeTables(intensities, table, _lattice_table(data, merged), growth_table(merged.growth))
 
 
 def _lattice_table(data: MergeInput, merged: Merged) -> pd.DataFrame:
@@ -320,6 +343,7 @@ def _lattice_table(data: MergeInput, merged: Merged) -> pd.DataFrame:
     for name, values in found.items():
         table[name] = np.where(known, values, np.nan)
     table["n_merged"] = merged.n_merged
+    table["delta_cc_half"] = np.where(merged.reasons == "", merged.delta_cc_half, np.nan)
     table["cell_cluster"] = merged.selection.clusters
     table["half"] = merged.half + 1
     table["filter_reason"] = merged.reasons.astype(str)

@@ -1,7 +1,8 @@
 """Scaling and merging of what was read, to one resolution."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import gemmi
@@ -9,13 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssx_processing.errors import MergeError
+from ssx_processing.kernels.agreement import Repeats, repeats_of
+from ssx_processing.kernels.anomalous import AnomalousHalves, anomalous_halves
+from ssx_processing.kernels.delta_cc import delta_cc_half, reject_by_delta_cc_half
 from ssx_processing.kernels.error_model import RepeatScatter, repeat_scatter
+from ssx_processing.kernels.growth import Growth, growth
 from ssx_processing.kernels.merging import (
     FULL,
     Estimate,
     N,
     Observations,
     estimate,
+    full_observations,
     merge_sums,
     merged_per_lattice,
 )
@@ -27,7 +33,12 @@ from ssx_processing.kernels.symmetry import AsymmetricUnit, asymmetric_unit, sym
 from ssx_processing.kernels.turn_slopes import write_turn_slopes
 from ssx_processing.models import UnitCell
 from ssx_processing.pipeline.chunk_tables import A_COLUMNS, CELL_COLUMNS
-from ssx_processing.pipeline.lattice_filter import REASON_OF_VERDICT, TOO_FEW, cell_verdicts
+from ssx_processing.pipeline.lattice_filter import (
+    LOWERS_CC_HALF,
+    REASON_OF_VERDICT,
+    TOO_FEW,
+    cell_verdicts,
+)
 from ssx_processing.pipeline.merge_input import MergeInput
 from ssx_processing.settings import MergingSettings
 
@@ -99,7 +110,49 @@ class Merged:
         """What the statistics need."""
         merged = self.estimate
         half_1, half_2 = (self.estimate_of(self.sums[:, :, i].sum(axis=1)).intensity for i in (0, 1))
-        return MergedReflections(self.unit.d, merged.n, merged.intensity, merged.sigma, half_1, half_2)
+        return MergedReflections(
+            self.unit.d,
+            merged.n,
+            merged.intensity,
+            merged.sigma,
+            half_1,
+            half_2,
+            self.repeats,
+            self._anomalous(),
+        )
+
+    def _anomalous(self) -> AnomalousHalves:
+        """Friedel mates apart, in each half."""
+        halves = [self.estimate_of(self.sums[:, i, j]).intensity for i in (0, 1) for j in (0, 1)]
+        measured = self.sums[:, :, :, N].sum(axis=2) > 0
+        return anomalous_halves(np.stack(halves, axis=1).reshape(-1, 2, 2), measured, self.unit.centric)
+
+    @cached_property
+    def weight(self) -> NDArray[np.float32]:
+        """(n_observations,) weight of each, 0 where it or its reflection is not in the result."""
+        determined = self.sums[..., FULL].sum(axis=(1, 2)) >= self.min_full
+        return np.where(determined[self.observations.uid], self.scaling.reference.weight, np.float32(0.0))
+
+    @cached_property
+    def repeats(self) -> Repeats:
+        """Scatter of the observations of each reflection."""
+        scaled, o = self.scaling.reference.scaled, self.observations
+        return repeats_of(o.uid, scaled, self.estimate.intensity, self.weight)
+
+    @cached_property
+    def growth(self) -> Growth:
+        """Over the lattices in their order."""
+        reference, o = self.scaling.reference, self.observations
+        return growth(
+            o.offsets, o.uid, reference.scaled, reference.weight, self.half, len(self.unit),
+            full=full_observations(o, reference, self.scaling.scales.log_g), min_full=self.min_full,
+        )  # fmt: skip
+
+    @cached_property
+    def delta_cc_half(self) -> NDArray[np.float64]:
+        """(n_lattices,) by how much CC1/2 is better with each lattice."""
+        scaled, o = self.scaling.reference.scaled, self.observations
+        return delta_cc_half(o.offsets, o.uid, scaled, self.weight, len(self.unit))
 
 
 def select_lattices(
@@ -170,7 +223,8 @@ def merge_to(
     if model is None and settings.model == "auto":
         choice = choose_model(
             observations, data.half, data.rank, s_squared=unit.s_squared, excluded=excluded,
-            min_full=settings.min_full, b_restraint=settings.b_restraint, n_threads=n_threads, on_cycle=on_cycle,
+            min_full=settings.min_full, b_restraint=settings.b_restraint,
+            n_threads=n_threads, on_cycle=on_cycle,
         )  # fmt: skip
     scaling = scale_lattices(
         observations,
@@ -187,6 +241,15 @@ def merge_to(
     for verdict, reason in REASON_OF_VERDICT.items():
         reasons[scaling.scales.verdict == verdict] = reason
     check_some_left(reasons)
+    bad = _lowering_cc_half(observations, scaling, unit, settings)
+    if len(bad):  # and once more without them
+        fewer = selection.reasons.copy()
+        fewer[bad] = LOWERS_CC_HALF
+        return merge_to(
+            data, replace(selection, reasons=fewer), d_min=d_min, space_group=space_group,
+            settings=settings.model_copy(update={"max_cc_half_loss": None}),
+            wavelength=wavelength, model=model, n_threads=n_threads, progress=progress,
+        )  # fmt: skip
     scatter = repeat_scatter(observations, scaling.reference)
     return Merged(
         unit=unit,
@@ -205,6 +268,19 @@ def merge_to(
         half=data.half,
         n_merged=merged_per_lattice(observations, scaling.reference),
     )
+
+
+def _lowering_cc_half(
+    observations: Observations, scaling: Scaling, unit: AsymmetricUnit, settings: MergingSettings
+) -> NDArray[np.int64]:
+    """Lattices without which CC1/2 is better, if these are to be left out."""
+    loss, reference = settings.max_cc_half_loss, scaling.reference
+    if loss is None:
+        return np.empty(0, np.int64)
+    found = reject_by_delta_cc_half(
+        observations.offsets, observations.uid, reference.scaled, reference.weight, len(unit), max_loss=loss
+    )
+    return np.flatnonzero(~found.kept)
 
 
 def _parts(offsets: NDArray[np.int64]) -> list[tuple[slice, NDArray[np.int64]]]:

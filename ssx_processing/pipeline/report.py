@@ -17,14 +17,19 @@ from plotly.offline import get_plotlyjs
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.pipeline import report_html as page
 from ssx_processing.pipeline import report_tables as tables
+from ssx_processing.pipeline.growth_curve import growth_of_table, growth_words
+from ssx_processing.pipeline.reference_check import reference_words
 from ssx_processing.pipeline.report_cell_plots import cell_plots, cell_scatter_plots
 from ssx_processing.pipeline.report_data import ReportData, read_report_data
+from ssx_processing.pipeline.report_difference_plots import difference_plots
 from ssx_processing.pipeline.report_frame_plots import collection_plot, lattice_plots, spots_plot
 from ssx_processing.pipeline.report_geometry import geometry_section
+from ssx_processing.pipeline.report_growth_plots import growth_plots
 from ssx_processing.pipeline.report_indexing import indexing_section
 from ssx_processing.pipeline.report_merge_plots import scale_plots, shell_plots
 from ssx_processing.pipeline.report_notices import Notice, notices
 from ssx_processing.pipeline.report_plots import PlotWriter
+from ssx_processing.pipeline.subset_differences import difference_words
 
 TEMPLATE = "report_template.html"
 
@@ -151,7 +156,16 @@ def _merged_section(data: ReportData, plots: PlotWriter) -> str:
     if data.merge is None:
         return ""
     curves = plots.row(shell_plots(data.merge, data.settings.merging.cc_half_limit))
-    return page.section("merging", "Merged intensities", curves, tables.shell_table(data))
+    parts = [curves, tables.shell_table(data)]
+    if data.merge.summary.reference is not None:
+        parts.append(page.paragraph(reference_words(data.merge.summary.reference)))
+    if data.merge.growth is not None:
+        words = growth_words(growth_of_table(data.merge.growth))
+        parts += [page.paragraph(words) if words else "", plots.row(growth_plots(data.merge.growth))]
+    if data.merge.differences is not None:
+        parts += [page.paragraph(words) for words in difference_words(data.merge.differences)]
+        parts.append(plots.row(difference_plots(data.merge.differences)))
+    return page.section("merging", "Merged intensities", *parts)
 
 
 def _provenance(data: ReportData, plots: PlotWriter) -> list[str]:

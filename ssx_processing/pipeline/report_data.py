@@ -12,7 +12,7 @@ import pandas as pd
 
 from ssx_processing.errors import ChunkError
 from ssx_processing.formats.chunk_folder import SUMMARY, read_known, read_summary, read_table
-from ssx_processing.formats.merge_folder import read_merge
+from ssx_processing.formats.merge_folder import read_merge, read_merge_table
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.detector_refinement import DetectorNormal
 from ssx_processing.models import FrameCounts, FrameRange, MergeSummary
@@ -68,6 +68,10 @@ class MergeResult:
     """Every lattice that was read: scale, b_factor, cc, filter_reason."""
     reflections: pd.DataFrame
     """d in Å and intensity of the unique reflections."""
+    growth: pd.DataFrame | None = None
+    """Growth curve; None in results from before there was one."""
+    differences: pd.DataFrame | None = None
+    """Between subsets; None where there are none."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +213,8 @@ def _read_merge_result(folder: Path) -> MergeResult:
             folder, "lattices", ["chunk", "frame", "lattice", *SCALE_COLUMNS], LATER_COLUMNS["merged"]
         ),
         read_table(folder, "reflections", ["d", "intensity"]),
+        read_merge_table(folder, "growth"),
+        read_merge_table(folder, "differences"),
     )
 
 

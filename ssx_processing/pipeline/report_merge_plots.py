@@ -11,7 +11,7 @@ from ssx_processing.models import ShellStatistics
 from ssx_processing.pipeline.merge import LOW_MULTIPLICITY
 from ssx_processing.pipeline.report_binning import value_bins
 from ssx_processing.pipeline.report_data import MergeResult
-from ssx_processing.pipeline.report_plots import BLUE, GREEN, INK, ORANGE, PURPLE, Plot, bars, styled
+from ssx_processing.pipeline.report_plots import BLUE, GREEN, INK, ORANGE, PURPLE, RED, Plot, bars, styled
 from ssx_processing.pipeline.report_words import WORDS
 
 N_TICKS = 6
@@ -30,6 +30,9 @@ def shell_plots(merge: MergeResult, cc_half_limit: float) -> list[Plot]:
             f"Should stay above {LOW_MULTIPLICITY:.0f} (dashed).",
         ),
         _mean_intensity(shells, merge.reflections),
+        *_r_factors(shells),
+        *_anomalous(shells),
+        *_reference(merge),
     ]  # fmt: skip
 
 
@@ -53,8 +56,10 @@ def _on_resolution_axis(figure: go.Figure, shells: Sequence[ShellStatistics]) ->
 
 
 def _line(shells: Sequence[ShellStatistics], name: str, colour: str, symbol: str = "circle") -> go.Scatter:
+    errors = [shell.cc_half_error for shell in shells] if name == "cc_half" else None
     return go.Scatter(
         x=_middle(shells),
+        error_y=None if errors is None else {"array": errors, "width": 2, "thickness": 1},
         y=[getattr(shell, name) for shell in shells],
         name=WORDS[name].label,
         mode="lines+markers",
@@ -98,6 +103,48 @@ def _one(
         _limit(figure, reference)
     word = WORDS[name]
     return Plot(figure, word.label[0].upper() + word.label[1:], caption, word.tooltip)
+
+
+def _r_factors(shells: Sequence[ShellStatistics]) -> list[Plot]:
+    """Rmeas and Rpim; nothing for results from before they were counted."""
+    if not any(np.isfinite(shell.r_meas) for shell in shells):
+        return []
+    figure = go.Figure([_line(shells, "r_meas", RED), _line(shells, "r_pim", PURPLE, "diamond")])
+    _on_resolution_axis(figure, shells).update_layout(hovermode="closest")
+    figure.update_yaxes(rangemode="tozero")
+    caption = (
+        "Rmeas of stills is large: observations are parts of reflections. Rpim is what merging makes of it."
+    )
+    return [Plot(figure, "R factors", caption, f"{WORDS['r_meas'].tooltip} {WORDS['r_pim'].tooltip}")]
+
+
+def _anomalous(shells: Sequence[ShellStatistics]) -> list[Plot]:
+    """Anomalous signal and completeness; nothing where no Friedel pairs are known."""
+    if not any(np.isfinite(shell.cc_anomalous) for shell in shells):
+        return []
+    lines = [_line(shells, "cc_anomalous", ORANGE), _line(shells, "anomalous_completeness", BLUE, "diamond")]
+    figure = go.Figure(lines)
+    _on_resolution_axis(figure, shells).update_layout(hovermode="closest")
+    lowest = min([0.0, *(s.cc_anomalous for s in shells if np.isfinite(s.cc_anomalous))])
+    figure.update_yaxes(range=[lowest - 0.03, 1.05])
+    _limit(figure, 0.0)
+    caption = "CCanom around 0 (dashed): no anomalous signal."
+    return [Plot(figure, "Anomalous signal", caption, WORDS["cc_anomalous"].tooltip)]
+
+
+def _reference(merge: MergeResult) -> list[Plot]:
+    """Correlation with the reference, if there is one."""
+    check, shells = merge.summary.reference, merge.summary.shells
+    if check is None:
+        return []
+    line = _line(shells, "cc_half", GREEN).update(
+        y=check.cc_shells, error_y=None, name=WORDS["cc_reference"].label
+    )
+    figure = go.Figure(line)
+    _on_resolution_axis(figure, shells).update_layout(showlegend=False, hovermode="closest")
+    figure.update_yaxes(range=[min([0.0, *(cc for cc in check.cc_shells if np.isfinite(cc))]) - 0.03, 1.05])
+    caption = f"{check.source}: {check.verdict}."
+    return [Plot(figure, WORDS["cc_reference"].label, caption, WORDS["cc_reference"].tooltip)]
 
 
 def _mean_intensity(shells: Sequence[ShellStatistics], reflections: pd.DataFrame) -> Plot:

@@ -1,6 +1,7 @@
 """Headline and tables of the page."""
 
 import html
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -25,6 +26,8 @@ SHELL_COLUMNS = (
     ("n_observations", 0), ("n_reflections", 0), ("n_possible", 0), ("completeness", 3), ("multiplicity", 1),
     ("mean_i_over_sigma", 2), ("cc_half", 3), ("cc_star", 3), ("r_split", 3),
 )  # fmt: skip
+LATER_SHELL_COLUMNS = (("r_meas", 3), ("r_pim", 3), ("cc_anomalous", 3), ("anomalous_completeness", 3))
+"""Shown where anything is known of them: results of before they were counted have none."""
 HEADLINE_STATISTICS = (
     ("completeness", 3), ("multiplicity", 1), ("cc_half", 3), ("cc_star", 3), ("r_split", 3),
     ("mean_i_over_sigma", 2),
@@ -129,15 +132,20 @@ def shell_table(data: ReportData) -> str:
     """Statistics by resolution; Table 1 is made from its last row."""
     if data.merge is None:
         return ""
-    headings = [page.plain_heading("Å"), *(page.heading(name) for name, _ in SHELL_COLUMNS)]
     summary = data.merge.summary
-    rows = [page.row(_shell_cells(shell), first_is_text=True) for shell in summary.shells]
-    rows.append(page.row(_shell_cells(summary.overall), css="sum", first_is_text=True))
+    shells = [*summary.shells, summary.overall]
+    later = [
+        column for column in LATER_SHELL_COLUMNS if any(np.isfinite(getattr(s, column[0])) for s in shells)
+    ]
+    columns = (*SHELL_COLUMNS, *later)
+    headings = [page.plain_heading("Å"), *(page.heading(name) for name, _ in columns)]
+    rows = [page.row(_shell_cells(shell, columns), first_is_text=True) for shell in summary.shells]
+    rows.append(page.row(_shell_cells(summary.overall, columns), css="sum", first_is_text=True))
     return page.table(headings, rows)
 
 
-def _shell_cells(shell: ShellStatistics) -> list[str]:
-    numbers = [page.number(getattr(shell, name), decimals) for name, decimals in SHELL_COLUMNS]
+def _shell_cells(shell: ShellStatistics, columns: Sequence[tuple[str, int]]) -> list[str]:
+    numbers = [page.number(getattr(shell, name), decimals) for name, decimals in columns]
     return [f"{shell.d_max:.2f}-{shell.d_min:.2f}", *numbers]
 
 

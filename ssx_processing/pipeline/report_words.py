@@ -75,6 +75,48 @@ WORDS = {
         "Relative difference between the two halves: sum |I1 - I2| / (sqrt(2) * 0.5 sum (I1 + I2)).",
         "Below 0.1 overall is very good, 0.1-0.25 usual; it falls as more lattices are merged.",
     ),
+    "r_merge": Word(
+        "Rmerge",
+        "sum |I - mean| / sum I over the observations of each reflection.",
+        "Of stills large, also for good data: observations are parts of reflections. Only for comparing.",
+    ),
+    "r_meas": Word("Rmeas", "Rmerge corrected for the multiplicity: deviations times sqrt(n / (n - 1))."),
+    "r_pim": Word(
+        "Rpim",
+        "Precision of the merged intensities: deviations times sqrt(1 / (n - 1)).",
+        "Falls as more lattices are merged.",
+    ),
+    "cc_anomalous": Word(
+        "CCanom",
+        "Correlation of the differences between Friedel mates of two random halves of the lattices.",
+        "Above 0.3 there is an anomalous signal to use; near 0 there is none.",
+    ),
+    "anomalous_completeness": Word(
+        "anom. complete",
+        "Acentric reflections with both Friedel mates measured / acentric reflections possible.",
+        "0.95 or more.",
+    ),
+    "growth": Word(
+        "growth",
+        "Statistics of the first lattices, in the order of collection. More lattices are expected to bring "
+        "1 / CC1/2 - 1 down as 1 / number (Spearman and Brown).",
+    ),
+    "cc_difference": Word(
+        "CC of differences",
+        "Correlation of the intensity differences between two subsets, from two separate halves of the "
+        "lattices.",
+        "0 if there is nothing but noise, as in a random split.",
+    ),
+    "r_iso": Word(
+        "Riso",
+        "sum |F1 - F2| / (0.5 sum (F1 + F2)) between two sets of data on one scale.",
+        "That of a random split is noise; 0.05-0.15 more is a change of structure, 0.3 another crystal form.",
+    ),
+    "cc_reference": Word(
+        "CC to the reference",
+        "Correlation of the merged intensities with those of the reference, resolution by resolution.",
+        "Above 0.9 overall for the same structure; a low one everywhere is the wrong setting or crystal.",
+    ),
     "mean_i_over_sigma": Word(
         "<I/σ>",
         "Mean of merged intensity over its standard error.",

@@ -174,7 +174,7 @@ def simulate_still_observations(experiment: StillExperiment) -> StillObservation
 def _wilson(unit: AsymmetricUnit, e: StillExperiment, rng: np.random.Generator) -> NDArray[np.float64]:
     n = len(unit)
     normalised = np.where(unit.centric, rng.chisquare(1, n), rng.exponential(1.0, n)) * unit.epsilon
-    return e.strength * normalised * np.exp(-2 * e.wilson_b * unit.s_squared)
+    return np.asarray(e.strength * normalised * np.exp(-2 * e.wilson_b * unit.s_squared), np.float64)
 
 
 def _stated_sigma(q: NDArray[np.float64], e: StillExperiment) -> NDArray[np.float64]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 S_SQUARED = np.array([0.01, 0.02, 0.03, 0.04])
 EXPECTED = np.array([100.0, 80.0, -5.0, np.nan])
 KNOTS = KNOT_STEP * np.arange(N_KNOTS)
-MODEL = ObservationModel(1.3, np.maximum(1 - 0.3 * KNOTS, 0.25), 0.6 - 0.1 * KNOTS)
+MODEL = ObservationModel(1.3, np.maximum(1 - 0.3 * KNOTS, 0.25), np.linspace(0.6, 0.2, N_KNOTS))
 
 
 @pytest.fixture

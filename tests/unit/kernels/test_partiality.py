@@ -86,11 +86,11 @@ def test_turns_that_orientations_are_wrong_by_are_found():
     assert slopes @ found.scales.turns[0] == pytest.approx(moved, abs=1e-6)
 
 
-def choice(stills: StillObservations, **more: int) -> ModelChoice:
+def choice(stills: StillObservations) -> ModelChoice:
     rng = np.random.default_rng(0)
     n = len(stills.log_g)
     half, rank = rng.integers(0, 2, n).astype(np.uint8), rng.permutation(n).astype(np.uint64)
-    return choose_model(stills.observations(), half, rank, s_squared=stills.unit.s_squared, **more)
+    return choose_model(stills.observations(), half, rank, s_squared=stills.unit.s_squared)
 
 
 def test_the_model_chosen_is_the_best_or_nearly(

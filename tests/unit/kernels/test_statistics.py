@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ssx_processing.kernels.agreement import cc_half, cc_half_error, r_factors
+from ssx_processing.kernels.anomalous import anomalous_halves
 from ssx_processing.kernels.statistics import (
     MergedReflections,
-    cc_half,
     cc_star,
-    r_factors,
     r_split,
     shell_edges,
     shell_of,
@@ -216,3 +216,30 @@ def test_inverse_variance_means_are_gemmis(unmerged: Unmerged):
     uid, _ = unmerged.unit.find(*unmerged.gemmi.miller_array.T)
     assert np.allclose(unmerged.mean[uid], unmerged.gemmi.value_array, rtol=1e-9, atol=1e-9)
     assert np.array_equal(unmerged.n[uid], unmerged.gemmi.nobs_array)
+
+
+def test_the_error_of_cc_half_is_the_spread_over_repeats_of_the_experiment(rng: np.random.Generator):
+    found = []
+    for _ in range(400):
+        truth = rng.exponential(1.0, 500)
+        halves = truth + rng.normal(0, 0.7, (2, 500))
+        found.append((cc_half(*halves), cc_half_error(*halves)))
+    values, errors = np.array(found).T
+    assert errors.mean() == pytest.approx(values.std(), rel=0.12)
+    assert (1 - values.mean() ** 2) / np.sqrt(499) < 0.85 * values.std()  # the normal distribution's
+
+
+def test_anomalous_differences_correlate_as_their_signal_does(rng: np.random.Generator):
+    n = 40_000
+    centric = rng.random(n) < 0.1
+    mean, difference = rng.exponential(100.0, n), rng.normal(0, 2.0, n)
+    halves = (
+        mean[:, None, None]
+        + np.array([0.5, -0.5])[:, None] * difference[:, None, None]
+        + rng.normal(0, np.sqrt(2.0), (n, 2, 2))  # variance of a difference is 4, that of the signal too
+    )
+    measured = rng.random((n, 2)) < 0.5
+    found = anomalous_halves(halves, measured, centric)
+    assert found.cc == pytest.approx(0.5, abs=0.02)
+    assert found.completeness == measured[~centric].all(axis=1).mean()
+    assert np.isnan(found.difference_1[centric]).all()

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ssx_processing.errors import ChunkError, MergeError
+from ssx_processing.errors import ChunkError, MergeError, ReferenceFileError
 from ssx_processing.formats.chunk_folder import write_chunk
+from ssx_processing.formats.merge_folder import read_merge, read_merge_table
 from ssx_processing.models import MergeSummary
 from ssx_processing.pipeline.chunk_tables import A_COLUMNS
 from ssx_processing.pipeline.merge import merge_chunks
@@ -352,3 +353,67 @@ def test_a_form_that_does_not_exist_is_an_error(tmp_path: Path, two_forms, parti
     chunks = write_chunks(tmp_path, two_forms, [0, 135])
     with pytest.raises(MergeError, match=r"no cell cluster 3: the cells of 250 lattices form 2"):
         merge(tmp_path, chunks, settings_with(partial_stills, d_min=2.5, cell_cluster=3))
+
+
+def test_a_merge_has_r_factors_anomalous_statistics_and_an_error_of_cc_half(merged: MergeSummary):
+    overall = merged.overall
+    assert 0 < overall.r_pim < overall.r_merge < overall.r_meas
+    assert 0 < overall.cc_half_error < 0.02
+    assert overall.n_pairs <= overall.n_reflections
+    assert abs(overall.cc_anomalous) < 0.2  # the simulation has no anomalous signal
+    assert 0.5 < overall.anomalous_completeness < 1
+    assert sum(shell.n_pairs for shell in merged.shells) == overall.n_pairs
+
+
+def test_the_growth_curve_ends_with_the_merge(merged: MergeSummary):
+    growth = read_merge_table(merged.folder, "growth")
+    assert growth is not None
+    last = growth.iloc[-1]
+    assert last["n_lattices"] == merged.lattices_merged
+    assert last["n_observations"] == merged.overall.n_observations
+    assert last["cc_half"] == pytest.approx(merged.overall.cc_half, abs=1e-5)
+    assert last["completeness"] == pytest.approx(merged.overall.completeness, abs=1e-5)
+
+
+def test_most_lattices_make_the_data_better(merged: MergeSummary):
+    delta = pd.read_parquet(merged.folder / "lattices.parquet")["delta_cc_half"]
+    assert delta.notna().all()
+    assert (delta > 0).mean() > 0.6
+
+
+def test_lattices_that_lower_cc_half_are_left_out_on_request(
+    tmp_path: Path, tables: dict[str, pd.DataFrame], partial_stills: PartialStills
+):
+    rng = np.random.default_rng(1)
+    spoilt = tables["observations"].copy()
+    for frame in range(0, 16, 2):
+        of_frame = (spoilt["frame"] == frame).to_numpy()
+        spoilt.loc[of_frame, "intensity"] = rng.permutation(spoilt.loc[of_frame, "intensity"].to_numpy())
+    settings = settings_with(partial_stills, d_min=2.5, min_cc=-1.0, max_cc_half_loss=3.0)
+    summary = merge(tmp_path, write_chunks(tmp_path, tables | {"observations": spoilt}, [0, 135]), settings)
+    lattices = pd.read_parquet(summary.folder / "lattices.parquet")
+    out = lattices[lattices["filter_reason"] == "lowers CC1/2"]
+    assert summary.lattices_excluded == {"lowers CC1/2": len(out)}
+    is_spoilt = out["frame"].isin(range(0, 16, 2))
+    assert is_spoilt.sum() >= 4
+    assert (~is_spoilt).sum() <= 12  # of 234
+    assert out["delta_cc_half"].isna().all()
+
+
+def test_a_merge_says_how_it_fits_its_reference(
+    tmp_path: Path, merged: MergeSummary, tables: dict[str, pd.DataFrame], partial_stills: PartialStills
+):
+    settings = settings_with(partial_stills, d_min=2.5, reference=merged.folder / "merged.mtz")
+    again = merge(tmp_path, write_chunks(tmp_path / "again", tables, [0, 135]), settings)
+    assert again.reference is not None
+    assert again.reference.verdict == "isomorphous"
+    assert again.reference.cc == pytest.approx(1.0, abs=1e-4)
+    assert read_merge(again.folder).reference == again.reference
+
+
+def test_a_reference_that_cannot_be_used_ends_the_merge_before_it_begins(
+    tmp_path: Path, tables: dict[str, pd.DataFrame], partial_stills: PartialStills
+):
+    settings = settings_with(partial_stills, reference=tmp_path / "none.mtz")
+    with pytest.raises(ReferenceFileError, match=r"none\.mtz: no such file"):
+        merge(tmp_path, write_chunks(tmp_path, tables, [0, 135]), settings)
