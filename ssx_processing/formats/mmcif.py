@@ -148,51 +148,65 @@ def _data_reduction(block: gemmi.cif.Block, content: CifContent) -> None:
     )
 
 
+_OVERALL_ITEMS = (
+    ("d_resolution_low", "d_max", 1),
+    ("d_resolution_high", "d_min", 1),
+    ("number_obs", "n_reflections", 1),
+    ("pdbx_number_measured_all", "n_observations", 1),
+    ("percent_possible_obs", "completeness", 100),
+    ("pdbx_redundancy", "multiplicity", 1),
+    ("pdbx_netI_over_sigmaI", "mean_i_over_sigma", 1),
+    ("pdbx_CC_half", "cc_half", 1),
+    ("pdbx_CC_star", "cc_star", 1),
+    ("pdbx_R_split", "r_split", 1),
+    ("pdbx_Rmerge_I_obs", "r_merge", 1),
+    ("pdbx_Rrim_I_all", "r_meas", 1),
+    ("pdbx_Rpim_I_all", "r_pim", 1),
+    ("pdbx_CC_half_anomalous", "cc_anomalous", 1),
+    ("pdbx_percent_possible_anomalous", "anomalous_completeness", 100),
+)
+"""Items of _reflns: name, attribute of the statistics, factor."""
+_SHELL_ITEMS = (
+    ("d_res_low", "d_max", 1),
+    ("d_res_high", "d_min", 1),
+    ("number_measured_all", "n_observations", 1),
+    ("number_unique_all", "n_reflections", 1),
+    ("number_possible", "n_possible", 1),
+    ("percent_possible_all", "completeness", 100),
+    ("pdbx_redundancy", "multiplicity", 1),
+    ("meanI_over_sigI_obs", "mean_i_over_sigma", 1),
+    ("pdbx_CC_half", "cc_half", 1),
+    ("pdbx_CC_star", "cc_star", 1),
+    ("pdbx_R_split", "r_split", 1),
+    ("Rmerge_I_obs", "r_merge", 1),
+    ("pdbx_Rrim_I_all", "r_meas", 1),
+    ("pdbx_Rpim_I_all", "r_pim", 1),
+    ("pdbx_CC_half_anomalous", "cc_anomalous", 1),
+    ("pdbx_percent_possible_anomalous", "anomalous_completeness", 100),
+)
+"""Items of _reflns_shell."""
+
+
 def _statistics(block: gemmi.cif.Block, summary: MergeSummary) -> None:
-    overall = summary.overall
-    _category(
-        block,
-        "reflns",
-        {
-            "entry_id": block.name,
-            "pdbx_diffrn_id": _ID,
-            "pdbx_ordinal": 1,
-            "d_resolution_low": overall.d_max,
-            "d_resolution_high": overall.d_min,
-            "number_obs": overall.n_reflections,
-            "pdbx_number_measured_all": overall.n_observations,
-            "percent_possible_obs": 100 * overall.completeness,
-            "pdbx_redundancy": overall.multiplicity,
-            "pdbx_netI_over_sigmaI": overall.mean_i_over_sigma,
-            "pdbx_CC_half": overall.cc_half,
-            "pdbx_CC_star": overall.cc_star,
-            "pdbx_R_split": overall.r_split,
-            "pdbx_CC_split_method": "by_lattice",
-            "B_iso_Wilson_estimate": summary.wilson_b,
-        },
-    )
-    rows = [_shell_items(number, shell) for number, shell in enumerate(summary.shells, start=1)]
-    if rows:
-        loop = block.init_loop("_reflns_shell.", list(rows[0]))
-        loop.set_all_values([[gemmi.cif.quote(_text(row[item]) or "?") for row in rows] for item in rows[0]])
+    first = {"entry_id": block.name, "pdbx_diffrn_id": _ID, "pdbx_ordinal": 1}
+    last = {"pdbx_CC_split_method": "by_lattice", "B_iso_Wilson_estimate": summary.wilson_b}
+    _category(block, "reflns", first | _values(summary.overall, _OVERALL_ITEMS) | last)
+    rows = [
+        {"pdbx_ordinal": number, "pdbx_diffrn_id": _ID, **_values(shell, _SHELL_ITEMS)}
+        for number, shell in enumerate(summary.shells, start=1)
+    ]
+    columns = {item: [_text(row[item]) for row in rows] for item in rows[0]} if rows else {}
+    known = {item: texts for item, texts in columns.items() if any(text is not None for text in texts)}
+    if known:
+        texts = [
+            ["?" if text is None else gemmi.cif.quote(text) for text in column] for column in known.values()
+        ]
+        block.init_loop("_reflns_shell.", list(known)).set_all_values(texts)
 
 
-def _shell_items(number: int, shell: ShellStatistics) -> dict[str, object]:
-    return {
-        "pdbx_ordinal": number,
-        "pdbx_diffrn_id": _ID,
-        "d_res_low": shell.d_max,
-        "d_res_high": shell.d_min,
-        "number_measured_all": shell.n_observations,
-        "number_unique_all": shell.n_reflections,
-        "number_possible": shell.n_possible,
-        "percent_possible_all": 100 * shell.completeness,
-        "pdbx_redundancy": shell.multiplicity,
-        "meanI_over_sigI_obs": shell.mean_i_over_sigma,
-        "pdbx_CC_half": shell.cc_half,
-        "pdbx_CC_star": shell.cc_star,
-        "pdbx_R_split": shell.r_split,
-    }
+def _values(shell: ShellStatistics, items: Sequence[tuple[str, str, int]]) -> dict[str, object]:
+    """Items that these statistics have; nan where they lack one."""
+    return {item: factor * getattr(shell, name, math.nan) for item, name, factor in items}
 
 
 def _software(block: gemmi.cif.Block) -> None:

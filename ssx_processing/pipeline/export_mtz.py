@@ -12,7 +12,7 @@ from ssx_processing.errors import ChunkError
 from ssx_processing.formats.chunk_folder import read_table
 from ssx_processing.formats.free_flag_file import copied_free_flags
 from ssx_processing.formats.mtz import MergedIntensities, write_merged_mtz
-from ssx_processing.formats.unmerged_mtz import BatchLattice, UnmergedIntensities, write_unmerged_mtz
+from ssx_processing.formats.unmerged_mtz_writer import BatchLattice, UnmergedIntensities, write_unmerged_mtz
 from ssx_processing.kernels.free_flags import free_flags
 from ssx_processing.models import MergeSummary
 from ssx_processing.pipeline.export_source import ExportSource

@@ -11,9 +11,11 @@ from pathlib import Path
 import gemmi
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ssx_processing.formats.chunk_folder import read_summary, read_table
 from ssx_processing.formats.run_folder import RunFolder
+from ssx_processing.kernels.symmetry import asymmetric_unit
 
 _A_COLUMNS = [f"a{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3)]
 
@@ -47,12 +49,14 @@ def read_scaled_observations(run_folders: Sequence[Path], merged_folder: Path) -
     found["d"] = cell.calculate_d_array(found[["h", "k", "l"]].to_numpy(np.int32))
     found = found[found["d"] >= summary["overall"]["d_min"] * (1 - 1e-6)]
     found["scale"] = found["scale"] * np.exp(-2 * found["b_factor"] * 0.25 / found["d"] ** 2)
-    model = summary["details"]["error_model"]
     found["partiality"], found["rejected"] = 1.0, False
     found["scaled_intensity"] = found["intensity"] / found["scale"]
-    spread = model["spread"] * np.maximum(found["intensity"], 0)
-    variance = model["noise_factor"] ** 2 * found["sigma"] ** 2 + spread**2
-    found["scaled_sigma"] = np.sqrt(variance) / found["scale"]
+    model = summary["details"]["error_model"]
+    expected = np.maximum(_merged_intensity(found, summary, merged_folder), 0) * found["scale"]
+    variance = model["noise_factor"] * (np.maximum(found["noise_variance"], 0.25) + expected)
+    variance += (model["spread"] * expected) ** 2
+    near = np.exp(-np.minimum(0.5 * (found["excitation_error"] / found["excitation_sigma"]) ** 2, 3.0))
+    found["scaled_sigma"] = np.sqrt(variance / near) / found["scale"]  # as the merge weighs them
     return ScaledObservations(lattices, found.sort_values("row", kind="stable", ignore_index=True))
 
 
@@ -69,3 +73,12 @@ def _lattices(run_folder: Path, data_set: int) -> pd.DataFrame:
         columns = ["frame", "lattice", *_A_COLUMNS, "n_indexed", "resolution_limit"]
         parts.append(read_table(folder, "lattices", columns).merge(frames, on="frame").assign(chunk=key))
     return pd.concat(parts, ignore_index=True).assign(data_set=data_set)
+
+
+def _merged_intensity(found: pd.DataFrame, summary: dict, merged_folder: Path) -> NDArray[np.float64]:
+    reflections = read_table(merged_folder, "reflections", ["h", "k", "l", "intensity"])
+    d_min = summary["overall"]["d_min"] * (1 - 1e-6)
+    unit = asymmetric_unit(tuple(summary["unit_cell"]), summary["space_group"], d_min)
+    table = np.zeros(len(unit) + 1)  # the last for what is absent
+    table[unit.find(*reflections[["h", "k", "l"]].to_numpy().T)[0]] = reflections["intensity"]
+    return table[unit.find(*found[["h", "k", "l"]].to_numpy(np.int32).T)[0]]

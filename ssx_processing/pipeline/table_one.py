@@ -80,8 +80,28 @@ def _statistics_rows(summary: MergeSummary) -> list[Row]:
         both("CC_{1/2}", lambda shell: _number(shell.cc_half, 3)),
         both("CC*", lambda shell: _number(shell.cc_star, 3)),
         both("R_{split} (%)", lambda shell: _number(100 * shell.r_split, 1)),
+        *_where_known(overall, outer),
         Row("Wilson B (Å^{2})", _number(summary.wilson_b, 1)),
     ]
+
+
+_MORE = (
+    ("R_{meas} (%)", "r_meas", 100, 1),
+    ("R_{pim} (%)", "r_pim", 100, 1),
+    ("CC_{anom}", "cc_anomalous", 1, 3),
+    ("Anomalous completeness (%)", "anomalous_completeness", 100, 1),
+)
+"""Statistics that not every result has: label, attribute, factor, decimals."""
+
+
+def _where_known(overall: ShellStatistics, outer: ShellStatistics) -> list[Row]:
+    rows = []
+    for label, name, factor, decimals in _MORE:
+        values = [factor * getattr(shell, name, math.nan) for shell in (overall, outer)]
+        if math.isfinite(values[0]):
+            words = [_number(value, decimals) for value in values]
+            rows.append(Row(label, f"{words[0]} ({words[1]})"))
+    return rows
 
 
 def _number(value: float, decimals: int) -> str:

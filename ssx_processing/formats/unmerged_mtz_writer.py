@@ -28,8 +28,8 @@ _COLUMNS = (
     ("BATCH", "B"),
     ("I", "J"),
     ("SIGI", "Q"),
-    ("IRAW", "J"),
-    ("SIGIRAW", "Q"),
+    ("IRAW", "R"),  # as "J" it would make programs ask which intensities are meant
+    ("SIGIRAW", "R"),
     ("SCALEUSED", "R"),
     ("FRACTIONCALC", "R"),
     ("XDET", "R"),
@@ -119,19 +119,17 @@ def write_unmerged_mtz(
     mtz.history = [line[:80] for line in history]
     for number, lattice in enumerate(lattices, start=1):
         mtz.batches.append(_batch(number, lattice, dataset.id, wavelength, image_shape))
-    mtz.set_data(_rows(observations))
-    if not mtz.switch_to_asu_hkl():
-        raise SettingsError(f"{path}: gemmi cannot bring space group {space_group} into its asymmetric unit")
+    mtz.set_data(_rows(observations, gemmi.SpaceGroup(space_group)))
     mtz.sort(5)
     with whole_file(path) as temporary:
         mtz.write_to_file(str(temporary))
 
 
-def _rows(found: UnmergedIntensities) -> NDArray[np.float32]:
-    """One row per observation, columns as in the file; M/ISYM 1: hkl is as indexed."""
-    none = np.zeros(len(found.hkl))
+def _rows(found: UnmergedIntensities, group: gemmi.SpaceGroup) -> NDArray[np.float32]:
+    """One row per observation, columns as in the file."""
+    hkl, isym = in_asymmetric_unit(found.hkl, group)
     columns = (
-        none + 1,
+        isym,
         found.lattice + 1,
         found.intensity,
         found.sigma,
@@ -141,10 +139,31 @@ def _rows(found: UnmergedIntensities) -> NDArray[np.float32]:
         found.partiality,
         found.x_px,
         found.y_px,
-        none,
+        np.zeros(len(hkl)),
         found.excitation_error,
     )
-    return np.column_stack([found.hkl, *columns]).astype(np.float32)
+    return np.column_stack([hkl, *columns]).astype(np.float32)
+
+
+def in_asymmetric_unit(
+    hkl: NDArray[np.integer], group: gemmi.SpaceGroup
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Equivalent indices in CCP4's asymmetric unit, (n, 3), and ISYM, (n,).
+
+    ISYM is 2 i - 1 where operator i, counted from 1, leads from hkl there, 2 i where its Friedel mate does.
+
+    Examples
+    --------
+    >>> hkl, isym = in_asymmetric_unit(np.array([[3, 1, 2], [-3, -1, -2]]), gemmi.SpaceGroup("P 43 21 2"))
+    >>> hkl.tolist(), isym.tolist()
+    ([[3, 1, 2], [3, 1, 2]], [1, 2])
+    """
+    asu, operations = gemmi.ReciprocalAsu(group), group.operations()
+    different, place = np.unique(hkl, axis=0, return_inverse=True)
+    moved = [asu.to_asu(indices, operations) for indices in different.tolist()]
+    indices = np.array([index for index, _ in moved], np.int32).reshape(-1, 3)
+    isym = np.array([number for _, number in moved], np.int32)
+    return indices[place.ravel()], isym[place.ravel()]
 
 
 def _batch(
