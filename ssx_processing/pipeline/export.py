@@ -12,8 +12,9 @@ from ssx_processing.formats.chunk_folder import read_table
 from ssx_processing.formats.mmcif import CifContent, Delivery, write_mmcif
 from ssx_processing.formats.whole_file import write_text
 from ssx_processing.pipeline.cell_spread import cell_spread
-from ssx_processing.pipeline.export_mtz import export_merged_mtz, export_unmerged_mtz, merged_intensities
+from ssx_processing.pipeline.export_mtz import export_merged_mtz, export_unmerged_mtz
 from ssx_processing.pipeline.export_source import ExportSource
+from ssx_processing.pipeline.merged_intensities import merged_intensities
 from ssx_processing.pipeline.table_one import as_latex, as_markdown, as_text, table_one
 
 
@@ -52,7 +53,12 @@ def _mmcif(source: ExportSource, out: Path, options: ExportOptions) -> list[Path
     content = CifContent(
         name=source.name,
         summary=source.summary,
-        reflections=merged_intensities(reflections, source.sample, source.summary, options.free_flags_file),
+        reflections=merged_intensities(
+            reflections,
+            source.sample,
+            unit_cell=source.summary.unit_cell,
+            free_flags_file=options.free_flags_file,
+        ),
         cell_spread=cell_spread(read_table(source.merged_folder, "lattices")),
         wavelength=source.wavelength,
         delivery=options.delivery,

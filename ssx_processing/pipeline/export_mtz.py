@@ -10,49 +10,12 @@ from numpy.typing import NDArray
 
 from ssx_processing.errors import ChunkError
 from ssx_processing.formats.chunk_folder import read_table
-from ssx_processing.formats.free_flag_file import copied_free_flags
-from ssx_processing.formats.mtz import MergedIntensities, write_merged_mtz
+from ssx_processing.formats.mtz import write_merged_mtz
 from ssx_processing.formats.unmerged_mtz_writer import BatchLattice, UnmergedIntensities, write_unmerged_mtz
-from ssx_processing.kernels.free_flags import free_flags
-from ssx_processing.models import MergeSummary
 from ssx_processing.pipeline.export_source import ExportSource
-from ssx_processing.settings import SampleSettings
+from ssx_processing.pipeline.merged_intensities import merged_intensities
 
-_APART = ("intensity_plus", "sigma_plus", "intensity_minus", "sigma_minus", "n_plus", "n_minus")
 _A_COLUMNS = [f"a{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3)]
-
-
-def merged_intensities(
-    reflections: pd.DataFrame,
-    sample: SampleSettings,
-    summary: MergeSummary,
-    free_flags_file: Path | None = None,
-) -> MergedIntensities:
-    """Columns of merged.mtz and the mmCIF file from the table of merged reflections.
-
-    The free flags are drawn in the lattice of the expected cell, which stays the same for all merges
-    of a sample, where each merge's own cell is a little different.
-
-    Raises
-    ------
-    SettingsError
-        The free flags cannot be had from the file.
-    """
-    hkl = reflections[["h", "k", "l"]].to_numpy(np.int32)
-    flags = free_flags(hkl, sample.unit_cell, summary.space_group)
-    if free_flags_file is not None:
-        flags = copied_free_flags(
-            free_flags_file, hkl, flags, unit_cell=summary.unit_cell, space_group=summary.space_group
-        )
-    apart = {name: reflections[name].to_numpy() for name in _APART if name in reflections}
-    return MergedIntensities(
-        hkl=hkl,
-        intensity=reflections["intensity"].to_numpy(np.float64),
-        sigma=reflections["sigma"].to_numpy(np.float64),
-        n=reflections["n"].to_numpy(),
-        free_flag=flags,
-        **apart,
-    )
 
 
 def export_merged_mtz(source: ExportSource, path: Path, free_flags_file: Path | None = None) -> Path:
@@ -68,7 +31,9 @@ def export_merged_mtz(source: ExportSource, path: Path, free_flags_file: Path | 
     reflections = read_table(source.merged_folder, "reflections")
     write_merged_mtz(
         path,
-        merged_intensities(reflections, source.sample, source.summary, free_flags_file),
+        merged_intensities(
+            reflections, source.sample, unit_cell=source.summary.unit_cell, free_flags_file=free_flags_file
+        ),
         unit_cell=source.summary.unit_cell,
         space_group=source.summary.space_group,
         wavelength=source.wavelength,

@@ -16,9 +16,10 @@ from ssx_processing.formats.chunk_folder import read_table, write_json
 from ssx_processing.formats.mmcif import Delivery
 from ssx_processing.kernels.free_flags import free_flags
 from ssx_processing.pipeline.export import DEFAULT, FORMATS, ExportOptions, known_formats
-from ssx_processing.pipeline.export_mtz import matrices_of_merge, merged_intensities, turns
+from ssx_processing.pipeline.export_mtz import matrices_of_merge, turns
 from ssx_processing.pipeline.export_source import ExportSource, read_export_source
 from ssx_processing.pipeline.merge import merge_chunks
+from ssx_processing.pipeline.merged_intensities import merged_intensities
 from ssx_processing.settings import MergingSettings
 from tests.unit.formats.test_mmcif import complaints
 from tests.unit.pipeline.conftest import ProcessedChip
@@ -70,7 +71,7 @@ def test_anomalous_pairs_are_exported_where_the_merge_kept_them_apart(source: Ex
     table = read_table(source.merged_folder, "reflections")
     apart = {"intensity_plus": 1.0, "sigma_plus": 2.0, "intensity_minus": 3.0, "sigma_minus": 4.0}
     table = table.assign(**apart, n_plus=5, n_minus=6)
-    merged = merged_intensities(table, source.sample, source.summary)
+    merged = merged_intensities(table, source.sample, unit_cell=source.summary.unit_cell)
     assert merged.intensity_minus is not None
     assert merged.n_plus is not None
     assert set(merged.intensity_minus) == {3.0}
