@@ -75,7 +75,8 @@ def write_merged_mtz(
     mtz.spacegroup = gemmi.SpaceGroup(space_group)
     mtz.title = "Merged serial still intensities"
     dataset = mtz.add_dataset("ssx")
-    dataset.wavelength = wavelength
+    for each in mtz.datasets:  # also the base: some readers take the first
+        each.wavelength = wavelength
     mtz.set_cell_for_all(gemmi.UnitCell(*unit_cell))
     columns = [
         (label, kind, values)

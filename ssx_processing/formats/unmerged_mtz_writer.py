@@ -112,7 +112,8 @@ def write_unmerged_mtz(
     mtz.spacegroup = gemmi.SpaceGroup(space_group)
     mtz.title = "Scaled serial still intensities"
     dataset = mtz.add_dataset("ssx")
-    dataset.wavelength = wavelength
+    for each in mtz.datasets:  # also the base: some readers take the first
+        each.wavelength = wavelength
     mtz.set_cell_for_all(gemmi.UnitCell(*unit_cell))
     for label, kind in _COLUMNS:
         mtz.add_column(label, kind, dataset_id=dataset.id)
