@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from flows.cli_cells import cells_app
+from flows.cli_export import export_app
 from flows.cli_geometry import geometry_app
 from flows.cli_input import parse_cell, parse_result, parse_settings
 from flows.cli_looking import looking_app
@@ -44,6 +45,7 @@ app.add_typer(looking_app)
 app.add_typer(cells_app)
 app.add_typer(geometry_app)
 app.add_typer(statistics_app)
+app.add_typer(export_app)
 
 
 @app.callback()

@@ -42,6 +42,13 @@ def patience() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Say on a terminal, while it lasts, what is being done."""
+    with Console(stderr=True).status(what):
+        yield
+
+
 def print_tuning(recommendation: Recommendation) -> None:
     """Print hits and false spots over the grid, and what is recommended."""
     console = Console()

@@ -1,8 +1,10 @@
-"""Where the results of a group are."""
+"""Where the results of a group are, and the merge in a folder."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from ssx_processing.errors import SettingsError
+from ssx_processing.formats.chunk_folder import SUMMARY
 
 
 def folder_of_group(group_id: int | None) -> Path:
@@ -21,3 +23,31 @@ def folder_of_group(group_id: int | None) -> Path:
     if not processings:
         raise SettingsError(f"group {group_id} was never processed; run ssx process --group {group_id}")
     return max(processings, key=lambda processing: str(processing.started)).folder
+
+
+@dataclass(frozen=True)
+class MergePlace:
+    """A merge and the runs behind it."""
+
+    name: str
+    """Of the folder of the result."""
+    merged_folder: Path
+    run_folders: tuple[Path, ...]
+
+
+def merge_of_result(folder: Path) -> MergePlace:
+    """The last merge of a result, or the one whose own folder is given.
+
+    Raises
+    ------
+    ChunkError
+        There is no result, or the runs behind it are gone.
+    """
+    from flows.outcome import read_outcome
+    from ssx_processing.pipeline.recut import run_folders
+
+    if folder.parent.name == "merged" and (folder / SUMMARY).is_file():
+        top = folder.parent.parent
+        return MergePlace(top.name, folder, tuple(run_folders(top)))
+    outcome = read_outcome(folder)
+    return MergePlace(folder.name, outcome.merge.folder, tuple(run_folders(folder)))

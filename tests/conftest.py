@@ -39,6 +39,15 @@ def dxtbx_python() -> str:
     return python
 
 
+@pytest.fixture(scope="session")
+def mmcif_dictionary() -> Path:
+    """wwPDB's PDBx/mmCIF dictionary."""
+    found = sorted(Path("/usr/share/libcifpp").glob("mmcif_pdbx.dic*"))
+    if not found:
+        pytest.skip("no PDBx/mmCIF dictionary; install Debian's libcifpp-data")
+    return found[0]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """In CI everything that tests need is installed, so a test that skips is a test that fails."""

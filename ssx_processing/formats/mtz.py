@@ -8,16 +8,22 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
+from ssx_processing.formats.whole_file import whole_file
 from ssx_processing.models import UnitCell
 
+FREE_FLAG = "FreeR_flag"
+"""The label that CCP4 programs look for; 0 is the test set."""
 _COLUMNS = (
-    ("IMEAN", "J"),
-    ("SIGIMEAN", "Q"),
-    ("I(+)", "K"),
-    ("SIGI(+)", "M"),
-    ("I(-)", "K"),
-    ("SIGI(-)", "M"),
-    ("N", "I"),
+    ("IMEAN", "J", "intensity"),
+    ("SIGIMEAN", "Q", "sigma"),
+    ("I(+)", "K", "intensity_plus"),
+    ("SIGI(+)", "M", "sigma_plus"),
+    ("I(-)", "K", "intensity_minus"),
+    ("SIGI(-)", "M", "sigma_minus"),
+    ("N", "I", "n"),
+    ("N(+)", "I", "n_plus"),
+    ("N(-)", "I", "n_minus"),
+    (FREE_FLAG, "I", "free_flag"),
 )
 _MAX_HISTORY = 80  # characters of a line, by the format
 
@@ -30,14 +36,19 @@ class MergedIntensities:
     """(n_reflections, 3) in CCP4's asymmetric unit."""
     intensity: NDArray[np.float64]
     sigma: NDArray[np.float64]
-    intensity_plus: NDArray[np.float64]
-    """From hkl and what symmetry makes of it; centric reflections count as such."""
-    sigma_plus: NDArray[np.float64]
-    intensity_minus: NDArray[np.float64]
-    """From Friedel mates."""
-    sigma_minus: NDArray[np.float64]
     n: NDArray[np.integer]
     """Observations merged."""
+    intensity_plus: NDArray[np.float64] | None = None
+    """From hkl and what symmetry makes of it; centric reflections count as such. None: not kept apart."""
+    sigma_plus: NDArray[np.float64] | None = None
+    intensity_minus: NDArray[np.float64] | None = None
+    """From Friedel mates."""
+    sigma_minus: NDArray[np.float64] | None = None
+    n_plus: NDArray[np.integer] | None = None
+    """Observations in intensity_plus."""
+    n_minus: NDArray[np.integer] | None = None
+    free_flag: NDArray[np.integer] | None = None
+    """0: kept out of refinement."""
 
 
 def write_merged_mtz(
@@ -49,7 +60,7 @@ def write_merged_mtz(
     wavelength: float,
     history: Sequence[str] = (),
 ) -> None:
-    """Write IMEAN, SIGIMEAN, I(+), SIGI(+), I(-), SIGI(-) and N.
+    """Write IMEAN, SIGIMEAN, N and, where there are, I(+), SIGI(+), I(-), SIGI(-), N(+), N(-), FreeR_flag.
 
     Parameters
     ----------
@@ -64,26 +75,19 @@ def write_merged_mtz(
     mtz.spacegroup = gemmi.SpaceGroup(space_group)
     mtz.title = "Merged serial still intensities"
     dataset = mtz.add_dataset("ssx")
-    dataset.wavelength = wavelength
+    for each in mtz.datasets:  # also the base: some readers take the first
+        each.wavelength = wavelength
     mtz.set_cell_for_all(gemmi.UnitCell(*unit_cell))
-    for label, column_type in _COLUMNS:
-        mtz.add_column(label, column_type, dataset_id=dataset.id)
+    columns = [
+        (label, kind, values)
+        for label, kind, name in _COLUMNS
+        if (values := getattr(merged, name)) is not None
+    ]
+    for label, kind, _ in columns:
+        mtz.add_column(label, kind, dataset_id=dataset.id)
     mtz.history = [line[:_MAX_HISTORY] for line in history]
-    mtz.set_data(_rows(merged))
+    mtz.set_data(np.column_stack([merged.hkl, *(values for *_, values in columns)]).astype(np.float32))
     mtz.ensure_asu()
     mtz.sort()
-    mtz.write_to_file(str(path))
-
-
-def _rows(merged: MergedIntensities) -> NDArray[np.float32]:
-    """One row per reflection, columns as in the file."""
-    columns = (
-        merged.intensity,
-        merged.sigma,
-        merged.intensity_plus,
-        merged.sigma_plus,
-        merged.intensity_minus,
-        merged.sigma_minus,
-        merged.n,
-    )
-    return np.column_stack([merged.hkl, *columns]).astype(np.float32)
+    with whole_file(path) as temporary:
+        mtz.write_to_file(str(temporary))

@@ -124,7 +124,7 @@ def test_a_wrong_address_of_ispyb_is_one_line_without_the_password(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_the_demonstration_runs_and_a_second_time_does_nothing(tmp_path: Path):
+def test_the_demonstration_runs_a_second_time_does_nothing_and_its_result_is_exported(tmp_path: Path):
     first = ssx("demo", "--folder", "demo", "--frames", "60", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     for name in ("frame_hits", "lattices_merged", "CC1/2", "CC to the truth", "merged.mtz", "report.html"):
@@ -132,3 +132,7 @@ def test_the_demonstration_runs_and_a_second_time_does_nothing(tmp_path: Path):
     second = ssx("demo", "--folder", "demo", "--frames", "60", cwd=tmp_path)
     assert second.returncode == 0, second.stderr
     assert "nothing is simulated, processed or recorded again" in second.stdout
+    (outcome,) = (tmp_path / "demo").rglob("outcome.json")
+    exported = ssx("export", outcome.parent, "--out", "files", cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    assert (tmp_path / "files" / f"{outcome.parent.name}.mtz").is_file()

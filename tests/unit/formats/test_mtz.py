@@ -31,7 +31,10 @@ def merged(unit: AsymmetricUnit) -> MergedIntensities:
         sigma_plus=0.2 * intensity,
         intensity_minus=minus,
         sigma_minus=0.3 * minus,
-        n=np.arange(n) % 7 + 1,
+        n=np.arange(n) % 7 + 3,
+        n_plus=np.arange(n) % 7 + 1,
+        n_minus=np.full(n, 2),
+        free_flag=np.arange(n) % 20,
     )
 
 
@@ -63,7 +66,7 @@ def test_columns_have_the_types_that_ccp4_programs_look_for(mtz: gemmi.Mtz):
     types = {column.label: column.type for column in mtz.columns}
     assert types == {
         "H": "H", "K": "H", "L": "H", "IMEAN": "J", "SIGIMEAN": "Q", "I(+)": "K", "SIGI(+)": "M",
-        "I(-)": "K", "SIGI(-)": "M", "N": "I",
+        "I(-)": "K", "SIGI(-)": "M", "N": "I", "N(+)": "I", "N(-)": "I", "FreeR_flag": "I",
     }  # fmt: skip
 
 
@@ -79,7 +82,11 @@ def test_values_are_read_back_as_written(mtz: gemmi.Mtz, merged: MergedIntensiti
         ("I(-)", merged.intensity_minus),
         ("SIGI(-)", merged.sigma_minus),
         ("N", merged.n),
+        ("N(+)", merged.n_plus),
+        ("N(-)", merged.n_minus),
+        ("FreeR_flag", merged.free_flag),
     ):
+        assert values is not None
         found = mtz.column_with_label(label)
         assert found is not None
         assert np.allclose(found.array, values[rows], rtol=1e-6, equal_nan=True)
@@ -98,3 +105,25 @@ def test_gemmi_reads_mean_and_anomalous_intensities(mtz: gemmi.Mtz, unit: Asymme
     anomalous.import_mtz(mtz, gemmi.DataType.Anomalous)
     assert len(mean.value_array) == len(unit)
     assert len(anomalous.value_array) == len(unit) + (~unit.centric).sum()
+
+
+def test_gemmi_recognises_the_free_flags(mtz: gemmi.Mtz):
+    column = mtz.rfree_column()
+    assert column is not None
+    assert column.label == "FreeR_flag"
+
+
+def test_what_was_not_kept_apart_has_no_columns(merged: MergedIntensities, tmp_path: Path):
+    only_mean = MergedIntensities(merged.hkl, merged.intensity, merged.sigma, merged.n)
+    write_merged_mtz(tmp_path / "a.mtz", only_mean, unit_cell=CELL, space_group="P43212", wavelength=1.0)
+    labels = gemmi.read_mtz_file(str(tmp_path / "a.mtz")).column_labels()
+    assert labels == ["H", "K", "L", "IMEAN", "SIGIMEAN", "N"]
+
+
+def test_a_file_that_cannot_be_written_leaves_the_older_one(merged: MergedIntensities, tmp_path: Path):
+    path = tmp_path / "a.mtz"
+    path.write_text("older")
+    broken = MergedIntensities(merged.hkl, merged.intensity, merged.sigma[:-1], merged.n)
+    with pytest.raises(ValueError, match="dimension"):
+        write_merged_mtz(path, broken, unit_cell=CELL, space_group="P43212", wavelength=1.0)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["older"]
