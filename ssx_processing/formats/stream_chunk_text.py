@@ -18,6 +18,7 @@ from ssx_processing.formats.stream_records import (
     END_CRYSTAL,
     END_PEAKS,
     END_REFLECTIONS,
+    NO_EVENT,
     StreamCrystal,
     StreamFrame,
     StreamPeaks,
@@ -67,9 +68,10 @@ def parse_chunk(text: bytes, panels: PanelNumbers, *, with_panels: bool) -> Stre
         Whether peaks and reflections name their panel, as from format 2.3 on.
     """
     fields = _fields(text[: _first(text, BEGIN_PEAKS, BEGIN_CRYSTAL, END_CHUNK)].decode(errors="replace"))
+    event = fields.get("Event", "").strip()
     frame = StreamFrame(
         file=fields.get("Image filename", ""),
-        event=fields.get("Event", "").strip(),
+        event="" if event == NO_EVENT else event,
         hit=fields["hit"].strip() == "1" if "hit" in fields else None,
         indexed_by=fields.get("indexed_by", "none").strip(),
         values=_values_of_image(fields),
@@ -239,7 +241,7 @@ def _a_matrix(fields: Mapping[str, str]) -> NDArray[np.float64]:
 def _reflections(text: bytes, begin: int, panels: PanelNumbers, with_panels: bool) -> StreamReflections:
     """Reflections of a crystal; none where it was not integrated."""
     if begin < 0:
-        return _columns(np.empty((0, 9)), np.empty(0, np.int32))
+        return StreamReflections.none()
     end, _ = _find(text, END_REFLECTIONS, begin)
     if end < 0:
         raise DamagedChunkError("a list of reflections has no end")
@@ -247,12 +249,5 @@ def _reflections(text: bytes, begin: int, panels: PanelNumbers, with_panels: boo
     hkl = numbers[:, :3]
     if not (np.isfinite(hkl).all() and (np.abs(hkl) < 2**15).all() and (hkl == np.rint(hkl)).all()):
         raise DamagedChunkError("a list of reflections has indices that are no whole numbers below 32768")
-    return _columns(numbers, panel)
-
-
-def _columns(numbers: NDArray[np.float64], panel: NDArray[np.int32]) -> StreamReflections:
-    """Reflections from the columns of a stream."""
     intensity, sigma, peak, background, fs, ss = np.ascontiguousarray(numbers[:, 3:].T)
-    return StreamReflections(
-        numbers[:, :3].astype(np.int32), intensity, sigma, peak, background, fs, ss, panel
-    )
+    return StreamReflections(hkl.astype(np.int32), intensity, sigma, peak, background, fs, ss, panel)

@@ -16,6 +16,8 @@ BEGIN_CHUNK, END_CHUNK = "----- Begin chunk -----", "----- End chunk -----"
 BEGIN_PEAKS, END_PEAKS = "Peaks from peak search", "End of peak list"
 BEGIN_CRYSTAL, END_CRYSTAL = "--- Begin crystal", "--- End crystal"
 BEGIN_REFLECTIONS, END_REFLECTIONS = "Reflections measured after indexing", "End of reflections"
+NO_EVENT = "//"
+"""Event of a frame that is alone in its file."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,12 @@ class StreamPeaks:
     panel: NDArray[np.int32]
     """Number of the panel in the geometry; -1 where the stream names none."""
 
+    @classmethod
+    def none(cls) -> "StreamPeaks":
+        """No peaks."""
+        nothing = np.empty(0)
+        return cls(nothing, nothing, nothing, nothing, np.empty(0, np.int32))
+
     def __len__(self) -> int:
         """Number of peaks."""
         return len(self.fs)
@@ -79,6 +87,12 @@ class StreamReflections:
     """px in the data file."""
     ss: NDArray[np.float64]
     panel: NDArray[np.int32]
+
+    @classmethod
+    def none(cls) -> "StreamReflections":
+        """No reflections."""
+        hkl, panel, nothing = np.empty((0, 3), np.int32), np.empty(0, np.int32), np.empty(0)
+        return cls(hkl, nothing, nothing, nothing, nothing, nothing, nothing, panel)
 
     def __len__(self) -> int:
         """Number of reflections."""

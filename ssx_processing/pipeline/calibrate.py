@@ -48,10 +48,10 @@ def calibrate(
     folder = RunFolder(run_folder).calibrations / key
     if not (folder / SUMMARY).is_file():
         if are_streams(plan.paths):
-            calibration, gain = stream_calibration(
+            calibration = stream_calibration(
                 key, folder, plan.paths[0], plan.geometry_file, settings.calibration
             )
-            write_calibration(calibration, plan.paths[0], plan.geometry_file, gain or settings.spots.gain)
+            write_calibration(calibration, plan.paths[0], plan.geometry_file, settings.spots.gain)
             return calibration
         with FrameSet(plan.paths, plan.geometry_file) as frames:
             calibration = _learn(frames, plan, key, folder, settings, progress)

@@ -30,8 +30,8 @@ NOTES = (
 
 def stream_calibration(
     key: str, folder: Path, path: Path, geometry_file: Path | None, settings: CalibrationSettings
-) -> tuple[Calibration, float | None]:
-    """Calibration of a stream, and its counts per photon; None where nothing says.
+) -> Calibration:
+    """Calibration of a stream.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def stream_calibration(
     radii = [crystal.profile_radius for crystal in crystals if crystal.profile_radius > 0]
     bad = np.zeros(given.geometry.image_shape, bool) if given.bad_pixels is None else given.bad_pixels
     constant = SIGMA_PER_RADIUS * float(np.median(radii)) if radii else Rocking.constant
-    calibration = Calibration(
+    return Calibration(
         key=key,
         folder=folder,
         geometry=given.geometry,
@@ -64,7 +64,6 @@ def stream_calibration(
         n_lattices=len(crystals),
         n_hot_pixels=0,
     )
-    return calibration, given.gain
 
 
 def integration_radius(stream: CrystfelStream) -> float:

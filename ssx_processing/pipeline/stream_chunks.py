@@ -1,7 +1,7 @@
 """Frames of CrystFEL streams as the tables of a chunk, so that they are merged as our own are.
 
-Intensities are made photons by the geometry's counts per photon. CrystFEL has taken polarisation into
-account already, as our integration does.
+Intensities are made photons by ``spots.gain``, which is the geometry's where it says. CrystFEL has taken
+polarisation into account already, as our integration does.
 """
 
 import logging
@@ -31,7 +31,7 @@ from ssx_processing.settings import SpotSettings
 LEAST_PIXELS = 4
 """CrystFEL sums at least so many pixels: an empty reflection has no less noise than these."""
 WAVELENGTH = "wavelength"
-"""Column of the lattices, Å: of a laser that jitters each frame has its own."""
+"""Column of frames and lattices, Å: of a laser that jitters each frame has its own."""
 EVENT = "event"
 """Column of the frames: what the stream calls the frame within its file."""
 _INDEX = re.compile(r"//(\d+)$")
@@ -59,7 +59,7 @@ class StreamTables:
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """The four tables by name; columns that a stream knows nothing of are nan, 0 or empty."""
-        more = {"frames": {EVENT: "str"}, "lattices": {WAVELENGTH: "float64"}}
+        more = {"frames": {EVENT: "str", WAVELENGTH: "float64"}, "lattices": {WAVELENGTH: "float64"}}
         return {
             name: _table(self.rows[name], types | more.get(name, {})) for name, types in COLUMN_TYPES.items()
         }
@@ -121,7 +121,6 @@ class FrameConverter:
     ) -> None:
         """Take positions with ``geometry``; reflections explain peaks within ``radius_px`` of them."""
         self._geometry, self._radius_px, self._spots, self._tables = geometry, radius_px, spots, tables
-        self._gain = geometry.given.gain or spots.gain
 
     def add(self, number: int, frame: StreamFrame) -> None:
         """Add a frame with its peaks, crystals and reflections."""
@@ -151,6 +150,7 @@ class FrameConverter:
                 "total_intensity": [float(np.sum(peaks["intensity"]))],
                 "resolution_estimate": [resolution_limit(inverse_d)],
                 EVENT: [frame.event],
+                WAVELENGTH: [frame.wavelength],
             }
         )
         self._tables.counts += _counts(
@@ -184,19 +184,20 @@ class FrameConverter:
     def _observations(self, frame: StreamFrame, crystal: StreamCrystal) -> Columns:
         """Columns of a crystal's observations."""
         found = crystal.reflections
-        sigma = SIGMA_PER_RADIUS * crystal.profile_radius
+        intensity, sigma, background = (
+            values / self._spots.gain for values in (found.intensity, found.sigma, found.background)
+        )
+        width = SIGMA_PER_RADIUS * crystal.profile_radius
         return {
             **dict(zip("hkl", found.hkl.T, strict=True)),
-            "intensity": found.intensity / self._gain,
-            "sigma": found.sigma / self._gain,
-            "background": found.background / self._gain,
+            "intensity": intensity,
+            "sigma": sigma,
+            "background": background,
             "x_px": found.fs,
             "y_px": self._geometry.in_image(found.ss, found.panel),
             "excitation_error": excitation_errors(crystal.a_matrix, found.hkl, frame.wavelength),
-            "excitation_sigma": np.full(len(found), sigma),
-            "noise_variance": noise_variance(
-                found.intensity / self._gain, found.sigma / self._gain, found.background / self._gain
-            ),
+            "excitation_sigma": np.full(len(found), width),
+            "noise_variance": noise_variance(intensity, sigma, background),
         }
 
     def _explain(self, lattice: int, peaks: Columns, observations: Columns) -> NDArray[np.float64]:
@@ -206,7 +207,9 @@ class FrameConverter:
             return np.empty(0)
         predicted = np.column_stack([observations["x_px"], observations["y_px"]])
         found = np.column_stack([peaks["x_px"], peaks["y_px"]])[free]
-        distance, nearest = KDTree(predicted).query(found, distance_upper_bound=self._radius_px)
+        distance, nearest = map(
+            np.asarray, KDTree(predicted).query(found, distance_upper_bound=self._radius_px)
+        )
         hit = np.isfinite(distance)
         mine, of = free[hit], nearest[hit]
         peaks["lattice"][mine] = lattice
