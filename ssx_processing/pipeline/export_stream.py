@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ssx_processing import __version__
 from ssx_processing.formats.chunk_folder import SUMMARY, read_table
@@ -24,10 +23,10 @@ from ssx_processing.formats.stream_records import (
     StreamPeaks,
     StreamReflections,
 )
-from ssx_processing.kernels import geometry as geo
 from ssx_processing.kernels.integration import FLAG_SATURATED
-from ssx_processing.models import FrameStatus, Geometry
+from ssx_processing.models import FrameStatus
 from ssx_processing.pipeline.chunk_tables import A_COLUMNS
+from ssx_processing.pipeline.detector_places import DetectorPlaces
 from ssx_processing.pipeline.geometry_export import write_geometry
 from ssx_processing.pipeline.processed_run import ProcessedRun
 from ssx_processing.pipeline.stream_calibration import SIGMA_PER_RADIUS
@@ -100,7 +99,11 @@ class ChunkFrames:
         """Take positions on the detector by ``given``, the geometry file of the stream."""
         self._geometry = run.calibration.geometry
         self._gain = run.settings.spots.gain
-        self._place = PanelPlaces(self._geometry, given)
+        self._places = DetectorPlaces(self._geometry)
+        starts = [slab.slow_start for slab in given.layout] or [0]
+        self._slab_start = np.array(
+            [max(start for start in starts if start <= p.slow_start) for p in self._geometry.panels], float
+        )
         self._turn = beam_turn(self._geometry)
         self._target = target_cell(run.settings.sample.unit_cell, run.settings.sample.gemmi_space_group)
         corners = np.array([p.origin_mm for p in self._geometry.panels]) @ self._turn.T
@@ -139,8 +142,8 @@ class ChunkFrames:
             return StreamPeaks.none()
         x, y, intensity = (spots[name].to_numpy(np.float64) for name in ("x_px", "y_px", "intensity"))
         panel = spots["panel"].to_numpy(np.int32)
-        inverse_d = np.linalg.norm(self._place.scattering_vectors(x, y, panel), axis=1)
-        return StreamPeaks(x, self._place.in_file(y, panel), inverse_d, intensity, panel)
+        inverse_d = np.linalg.norm(self._places.scattering_vectors(x, y, panel), axis=1)
+        return StreamPeaks(x, y - self._slab_start[panel], inverse_d, intensity, panel)
 
     def _crystal(self, lattice: Mapping[Any, Any], observations: pd.DataFrame | None) -> StreamCrystal:
         matrix = np.array([lattice[name] for name in A_COLUMNS]).reshape(3, 3)
@@ -171,7 +174,7 @@ class ChunkFrames:
         intensity, sigma, background = (
             self._gain * good[name].to_numpy(np.float64) for name in ("intensity", "sigma", "background")
         )
-        panel = self._place.panels_at(x, y)
+        panel = self._places.panels_at(x, y)
         return StreamReflections(
             hkl=good[["h", "k", "l"]].to_numpy(np.int32),
             intensity=intensity,
@@ -179,50 +182,9 @@ class ChunkFrames:
             peak=np.zeros(len(good)),
             background=background,
             fs=x,
-            ss=self._place.in_file(y, panel),
+            ss=y - self._slab_start[panel],
             panel=panel,
         )
-
-
-class PanelPlaces:
-    """Which panel a position is on, and where that is in the file of the images."""
-
-    def __init__(self, geometry: Geometry, given: GeometryFile) -> None:
-        """Panels of ``geometry``, slabs of ``given``."""
-        self._geometry = geometry
-        self._rectangles, self._axes = geo.panel_rectangles(geometry), geo.panel_axes(geometry)
-        self._owner = np.full(geometry.image_shape, -1, np.int16)
-        starts = [slab.slow_start for slab in given.layout] or [0]
-        self._slab_start = np.zeros(len(geometry.panels))
-        for number, panel in enumerate(geometry.panels):
-            rows = slice(panel.slow_start, panel.slow_start + panel.n_slow)
-            self._owner[rows, panel.fast_start : panel.fast_start + panel.n_fast] = number
-            self._slab_start[number] = max(start for start in starts if start <= panel.slow_start)
-
-    def in_file(self, y_px: NDArray[np.float64], panel: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Rows in the file of the images, of rows in our image, where slabs are stacked."""
-        return y_px - self._slab_start[panel]
-
-    def panels_at(self, x_px: NDArray[np.float64], y_px: NDArray[np.float64]) -> NDArray[np.int32]:
-        """Numbers of the panels at these positions; the nearest where one is just off its panel."""
-        rows, columns = self._geometry.image_shape
-        i = np.clip(y_px.astype(np.int64), 0, rows - 1)
-        found = self._owner[i, np.clip(x_px.astype(np.int64), 0, columns - 1)].astype(np.int32)
-        off = np.flatnonzero(found < 0)
-        if len(off):
-            x0, y0, width, height = self._rectangles.T[:4, :, None]
-            dx = np.maximum(np.maximum(x0 - x_px[off], x_px[off] - x0 - width), 0)
-            dy = np.maximum(np.maximum(y0 - y_px[off], y_px[off] - y0 - height), 0)
-            found[off] = np.argmin(dx**2 + dy**2, axis=0)
-        return found
-
-    def scattering_vectors(
-        self, x_px: NDArray[np.float64], y_px: NDArray[np.float64], panel: NDArray[np.int32]
-    ) -> NDArray[np.float64]:
-        """(n, 3) q of positions, 1/Å."""
-        s0 = geo.incident_wave_vector(self._geometry)
-        sensor = geo.sensor(self._geometry)
-        return geo.pixel_to_q(x_px, y_px, panel, self._rectangles, self._axes, s0, *sensor)
 
 
 def _by_frame(table: pd.DataFrame, *more: str) -> dict[tuple[int, ...], pd.DataFrame]:

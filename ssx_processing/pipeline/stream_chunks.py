@@ -207,9 +207,8 @@ class FrameConverter:
             return np.empty(0)
         predicted = np.column_stack([observations["x_px"], observations["y_px"]])
         found = np.column_stack([peaks["x_px"], peaks["y_px"]])[free]
-        distance, nearest = map(
-            np.asarray, KDTree(predicted).query(found, distance_upper_bound=self._radius_px)
-        )
+        near = KDTree(predicted).query(found, distance_upper_bound=self._radius_px)
+        distance, nearest = np.asarray(near[0], np.float64), np.asarray(near[1], np.int64)
         hit = np.isfinite(distance)
         mine, of = free[hit], nearest[hit]
         peaks["lattice"][mine] = lattice
