@@ -192,7 +192,9 @@ def processing_settings(
 
 
 def _with_geometry(request: ProcessRequest, site: SiteSettings) -> ProcessRequest:
-    """Request with the site's geometry file, if it names none."""
+    """Request with the site's geometry file, if it names none; a stream of CrystFEL has its own."""
+    if request.files and is_stream(request.files[0]):
+        return request
     return request.model_copy(update={"geometry_file": request.geometry_file or site.geometry_file})
 
 
