@@ -30,7 +30,7 @@ class ProcessRequest(BaseModel):
     group_id: int | None = None
     """dataCollectionGroupId in ISPyB."""
     files: tuple[Path, ...] = ()
-    """Images without ISPyB, as one data set."""
+    """Images, or CrystFEL streams, without ISPyB; as one data set."""
     unit_cell: UnitCell | None = None
     """a, b, c in Å, alpha, beta, gamma in degrees; by default the sample's in ISPyB, else it is sought."""
     space_group: str | None = None

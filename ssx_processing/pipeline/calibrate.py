@@ -49,7 +49,7 @@ def calibrate(
     if not (folder / SUMMARY).is_file():
         if are_streams(plan.paths):
             calibration = stream_calibration(
-                key, folder, plan.paths[0], plan.geometry_file, settings.calibration
+                key, folder, plan.paths, plan.geometry_file, settings.calibration
             )
             write_calibration(calibration, plan.paths[0], plan.geometry_file, settings.spots.gain)
             return calibration

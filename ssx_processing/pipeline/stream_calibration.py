@@ -1,6 +1,7 @@
 """What the frames of a CrystFEL stream were processed with, as far as the stream says."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,20 @@ NOTES = (
     "frames, crystals and intensities are CrystFEL's, read from its stream; no image was looked at",
     "the geometry is the stream's; what it leaves to the images is the median of what the stream copied",
 )
+DIFFERING = (
+    "the streams have different geometries: reflections keep the positions of their own, but maps of the "
+    "detector are drawn with that of the first"
+)
 
 
 def stream_calibration(
-    key: str, folder: Path, path: Path, geometry_file: Path | None, settings: CalibrationSettings
+    key: str,
+    folder: Path,
+    paths: Sequence[Path],
+    geometry_file: Path | None,
+    settings: CalibrationSettings,
 ) -> Calibration:
-    """Calibration of a stream.
+    """Calibration of streams: what the first one says.
 
     Raises
     ------
@@ -40,11 +49,13 @@ def stream_calibration(
     ImageReadError
         The stream cannot be read, or none of the frames looked at is whole.
     """
-    stream = CrystfelStream(path)
+    stream = CrystfelStream(paths[0])
     given = stream_geometry(stream, geometry_file).given
     frames = list(stream.some_frames(settings.n_frames))
     crystals = [crystal for frame in frames for crystal in frame.crystals]
     radii = [crystal.profile_radius for crystal in crystals if crystal.profile_radius > 0]
+    others = {CrystfelStream(path).header.geometry for path in paths[1:]} - {stream.header.geometry}
+    differing = (DIFFERING,) if others and geometry_file is None else ()
     bad = np.zeros(given.geometry.image_shape, bool) if given.bad_pixels is None else given.bad_pixels
     constant = SIGMA_PER_RADIUS * float(np.median(radii)) if radii else Rocking.constant
     return Calibration(
@@ -56,7 +67,7 @@ def stream_calibration(
         underload=given.underload,
         rocking=Rocking(constant=constant, per_q=0.0, divergence=0.0),
         population=Population(),
-        refinement=GeometryRefinement(n_lattices=len(crystals), notes=NOTES),
+        refinement=GeometryRefinement(n_lattices=len(crystals), notes=(*NOTES, *differing)),
         peak_radius_px=integration_radius(stream),
         beam_shift_px=(0.0, 0.0),
         n_frames=len(frames),

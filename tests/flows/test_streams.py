@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.job import ProcessRequest
+from flows.job import ProcessRequest, job_of_files
 from flows.merge import MergeRequest, run_merge
 from flows.outcome import Outcome, PartialResultError
 from flows.process import run_process
@@ -57,6 +57,15 @@ def test_all_crystals_and_reflections_of_the_stream_are_taken_and_may_be_merged_
     again = run_merge(MergeRequest(folder=tmp_path / "out", settings={"merging": {"d_min": 8.0}}))
     assert again.chunks_reused == again.chunks_done == 7
     assert again.merge.overall.n_observations < outcome.merge.overall.n_observations
+
+
+def test_a_stream_keeps_its_own_geometry_and_its_counts_per_photon(
+    stream: Path, site: SiteSettings, tmp_path: Path
+):
+    of_site = site.model_copy(update={"geometry_file": tmp_path / "site.geom"})
+    job = job_of_files(ProcessRequest(files=(stream,), folder=tmp_path / "out"), of_site)
+    assert job.data_sets[0].geometry is None
+    assert job.settings.spots.gain == pytest.approx(0.00105 * 9511, rel=0.01)  # adu_per_eV
 
 
 def correlation_with_plain_means(merged_folder: Path, observations: pd.DataFrame) -> float:

@@ -153,3 +153,15 @@ def test_a_chunk_of_a_stream_is_a_folder_as_any(tmp_path: Path):
     np.testing.assert_allclose(again.median_cell or (), (80, 80, 40, 90, 90, 90))
     assert len(read_table(RunFolder(tmp_path).chunks / job.key, "observations")) == 3
     assert settings == ProcessingSettings.model_validate(settings.model_dump())
+
+
+def test_streams_of_different_geometries_are_said_to_be_so(tmp_path: Path):
+    moved = HEADER.replace("corner_x = 12.5", "corner_x = 12.6")
+    same = write_stream(tmp_path, HEADER, BLANK, name="same.stream")
+    other = write_stream(tmp_path, moved, INDEXED, name="other.stream")
+    requested = RequestedSettings()
+    for second, differs in ((same, False), (other, True)):
+        plan = make_plan([write_stream(tmp_path), second], requested)
+        settings = requested.with_sample(sample_of_plan(plan, requested, tmp_path))
+        notes = calibrate(plan, settings, tmp_path).refinement.notes
+        assert any("different geometries" in note for note in notes) is differs
