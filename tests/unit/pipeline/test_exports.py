@@ -17,13 +17,19 @@ from ssx_processing.formats.crystfel_hkl import read_hkl
 from ssx_processing.formats.crystfel_stream import CrystfelStream
 from ssx_processing.formats.dials_reflections import read_refl
 from ssx_processing.formats.run_folder import RunFolder
+from ssx_processing.pipeline.calibrate import calibrate
 from ssx_processing.pipeline.export_crystfel import export_crystfel
 from ssx_processing.pipeline.export_dials import export_dials, merged_a_matrix, rotation
 from ssx_processing.pipeline.export_source import ExportSource, read_export_source
+from ssx_processing.pipeline.export_stream import write_run_as_stream
 from ssx_processing.pipeline.merge import merge_chunks
 from ssx_processing.pipeline.plan import make_plan
+from ssx_processing.pipeline.process_chunk import ChunkJob, process_chunk
+from ssx_processing.pipeline.processed_run import read_processed_run
+from ssx_processing.pipeline.sample import sample_of_plan
 from ssx_processing.pipeline.stream_chunks import stream_tables
-from ssx_processing.settings import MergingSettings, SpotSettings
+from ssx_processing.settings import MergingSettings, RequestedSettings, SpotSettings
+from tests.unit.formats.crystfel_streams import GEOMETRY, write_stream
 from tests.unit.pipeline.conftest import ProcessedChip
 
 
@@ -101,6 +107,38 @@ def test_the_streams_geometry_is_the_calibrations(for_crystfel: dict[str, Path],
     assert CrystfelStream(for_crystfel[".stream"]).header.geometry == path.read_text()
     (ours,), (theirs,) = source.calibrations()[0].geometry.panels, given.geometry.panels
     np.testing.assert_allclose(theirs.origin_mm, ours.origin_mm, atol=1e-5)
+
+
+def test_rows_of_a_stack_of_modules_are_those_of_the_file_again(tmp_path: Path):
+    """Two slabs of one dataset: in the image below each other, in the file each from row 0 on."""
+    own = GEOMETRY.replace("/LCLS/photon_energy_eV", "12398.4198 eV").replace("/LCLS/distance", "-0.4 m")
+    geometry_file = tmp_path / "x.geom"
+    geometry_file.write_text(own.replace("mask = /nowhere\n", ""))
+    stream = write_stream(tmp_path)
+    requested = RequestedSettings(spots=SpotSettings(gain=4))
+    plan = make_plan([stream], requested, geometry_file)
+    settings = requested.with_sample(sample_of_plan(plan, requested, tmp_path))
+    calibration = calibrate(plan, settings, tmp_path)
+    job = ChunkJob(
+        plan.paths, plan.identity, plan.ranges[0], settings, calibration.folder, tmp_path, geometry_file
+    )
+    process_chunk(job)
+    content = {"plan": {"paths": [str(stream)], "geometry_file": str(geometry_file)}, "chunks": [job.key]}
+    content |= {"calibration": calibration.key, "settings": settings.model_dump(mode="json")}
+    write_json(RunFolder(tmp_path).plan, content)
+    path, *_ = write_run_as_stream(read_processed_run(tmp_path), tmp_path / "again.stream")
+    for first, second in zip(CrystfelStream(stream).frames(), CrystfelStream(path).frames(), strict=True):
+        assert first.peaks is not None
+        assert second.peaks is not None
+        np.testing.assert_allclose(second.peaks.ss, first.peaks.ss, atol=0.0051)
+        assert second.peaks.panel.tolist() == first.peaks.panel.tolist()
+        assert (second.file, second.event, second.hit) == (first.file, first.event, first.hit)
+        for one, other in zip(first.crystals, second.crystals, strict=True):
+            np.testing.assert_allclose(other.reflections.ss, one.reflections.ss, atol=0.0051)
+            assert other.reflections.panel.tolist() == one.reflections.panel.tolist()
+            np.testing.assert_allclose(other.reflections.intensity, one.reflections.intensity, atol=1e-4)
+            np.testing.assert_allclose(other.a_matrix, one.a_matrix, atol=1e-9)
+            assert other.profile_radius == pytest.approx(one.profile_radius, abs=1e-6)
 
 
 def test_the_reflection_lists_are_the_merged_intensities(for_crystfel: dict[str, Path], source: ExportSource):
