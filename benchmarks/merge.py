@@ -1,6 +1,6 @@
-"""Time of scaling and merging per observation, as ratios to gemmi's merge in the same run.
+"""CPU time of scaling and merging: per observation as ratios to gemmi's merge in the same run, and in all.
 
-python benchmarks/merge.py [n_observations]
+python benchmarks/merge.py [n_lattices]
 """
 
 import sys
@@ -10,15 +10,23 @@ from collections.abc import Callable
 import gemmi
 import numpy as np
 
-from ssx_processing.kernels.error_model import estimate_error_model
-from ssx_processing.kernels.merging import ErrorModel, Observations, accumulate, merge_sums
-from ssx_processing.kernels.scaling import refine_scales, scale_lattices, start_scales
-from ssx_processing.kernels.symmetry import asymmetric_unit
+from ssx_processing.kernels.alternation import Alternation
+from ssx_processing.kernels.error_model import repeat_scatter
+from ssx_processing.kernels.lattice_step import refine
+from ssx_processing.kernels.merging import merge_sums
+from ssx_processing.kernels.model_choice import choose_model
+from ssx_processing.kernels.observation_model import empty_moments
+from ssx_processing.kernels.scaling import scale_lattices
+from ssx_processing.kernels.scaling_result import Scaling, ScalingModel
+from ssx_processing.kernels.still_sweep import N_PARAMETERS, N_SCALE, State, add_up
+from ssx_processing.simulation.still_observations import (
+    StillExperiment,
+    StillObservations,
+    simulate_still_observations,
+)
 
-CELL = (79.1, 79.1, 37.9, 90.0, 90.0, 90.0)
-GROUP = "P 43 21 2"
-D_MIN = 1.8
-PER_LATTICE = 400
+OBSERVATIONS = 412_000
+"""Of the comparison in the issue: 1280 lattices, CrystFEL needs 5 s (unity) to 18 s (xsphere)."""
 
 
 def fastest(work: Callable[[], object], repeats: int = 3) -> float:
@@ -32,62 +40,73 @@ def fastest(work: Callable[[], object], repeats: int = 3) -> float:
     return min(times)
 
 
-def main(n: int) -> None:
+def sweeps(stills: StillObservations) -> dict[str, float]:
+    """One sweep of each kind."""
+    run = Alternation(stills.observations(), stills.unit.s_squared)
+    run.stage(ScalingModel.SCALE, 3, -np.inf)
+    (block, state), *_ = run.blocks
+    means, law = run.means(), run.as_law()
+    precision = np.array([0.0, 1e-2, 1e7, 1e7, 1e2])
+
+    def one_step(n_parameters: int) -> None:
+        copy = State(*(array.copy() for array in state))
+        refine(block, copy, means, law, precision, n_parameters, -np.inf, 2, empty_moments(), np.zeros(3))
+
+    share = len(stills.uid) / len(block.uid)
+    return {
+        "add up": share
+        * fastest(lambda: add_up(block, state, means, law, np.zeros_like(run.table), np.zeros_like(run.n))),
+        "refine scale and B": share * fastest(lambda: one_step(N_SCALE)),
+        "refine scale, B, turns and width": share * fastest(lambda: one_step(N_PARAMETERS)),
+    }
+
+
+def main(n_lattices: int) -> None:
+    experiment = StillExperiment(n_lattices=n_lattices, model="sphere", mosaicity_deg=0.12)
+    stills = simulate_still_observations(experiment)
+    o, s2, n = stills.observations(), stills.unit.s_squared, len(stills.uid)
     rng = np.random.default_rng(0)
-    cell, group = gemmi.UnitCell(*CELL), gemmi.SpaceGroup(GROUP)
-    build = fastest(lambda: asymmetric_unit(CELL, GROUP, D_MIN))
-    unit = asymmetric_unit(CELL, GROUP, D_MIN)
-    everywhere = gemmi.make_miller_array(cell, group, D_MIN, unique=False)
-    hkl = everywhere[rng.integers(0, len(everywhere), n)].astype(np.int32)
-    h, k, l = np.ascontiguousarray(hkl.T.astype(np.int16))  # noqa: E741
-    uid, minus = unit.find(h, k, l)
-    n_lattices = max(n // PER_LATTICE, 1)
-    offsets = np.linspace(0, n, n_lattices + 1).astype(np.int64)
-    truth = 500 * rng.exponential(1.0, len(unit)) * np.exp(-40 * unit.s_squared)
-    scale = np.repeat(np.exp(rng.normal(0, 0.5, n_lattices)), np.diff(offsets))
-    expected = scale * truth[uid] * rng.beta(2, 1, n)
-    intensity = (rng.poisson(expected + 30) - 30).astype(np.float64)
-    observations = Observations(offsets, uid, intensity, np.full(n, 45.0), np.ones(n))
-    s2, model = unit.s_squared, ErrorModel()
-    scales = start_scales(observations, s_squared=s2)
-    reference = accumulate(observations, scales, s_squared=s2, error_model=model)
     half = rng.integers(0, 2, n_lattices).astype(np.uint8)
-    sigma = np.sqrt(np.maximum(intensity, 0) + 45.0)
+    rank = rng.permutation(n_lattices).astype(np.uint64)
+    cell, group = gemmi.UnitCell(*experiment.unit_cell), gemmi.SpaceGroup(experiment.space_group)
 
     def gemmi_merge() -> None:
         theirs = gemmi.Intensities()
-        theirs.set_data(cell, group, hkl, intensity, sigma)
+        theirs.set_data(cell, group, stills.hkl, stills.intensity, stills.sigma)
         theirs.merge_in_place(gemmi.DataType.Mean)
 
-    cycles = scale_lattices(observations, s_squared=s2).n_cycles
+    def scaled(model: ScalingModel) -> Scaling:
+        return scale_lattices(o, s_squared=s2, model=model)
+
+    def merged(scaling: Scaling) -> None:
+        merge_sums(
+            o, scaling.reference, log_g=scaling.scales.log_g, friedel_minus=stills.friedel_minus, half=half
+        )
+        repeat_scatter(o, scaling.reference)
+
+    def automatic() -> None:
+        choice = choose_model(o, half, rank, s_squared=s2, min_full=0.15)
+        merged(scale_lattices(o, s_squared=s2, model=choice.model, start=choice.start))
+
+    finished = scaled(ScalingModel.SCALE)
     seconds = {
-        "hkl to unique reflection": fastest(lambda: unit.find(h, k, l)),
-        "accumulate (scaled means)": fastest(
-            lambda: accumulate(
-                observations, scales, s_squared=s2, error_model=model, expected=reference.mean
-            )
+        "hkl to unique reflection": fastest(
+            lambda: stills.unit.find(*np.ascontiguousarray(stills.hkl.T.astype(np.int16)))
         ),
-        "refine scale and B": fastest(
-            lambda: refine_scales(
-                observations, scales, reference,
-                s_squared=s2, error_model=model, b_restraint=15.0, min_cc=0.1,
-            )
-        ),
-        "error model, 3 iterations": fastest(
-            lambda: estimate_error_model(observations, scales, reference, s_squared=s2, start=model)
-        ),
-        "final sums (mates, halves)": fastest(
-            lambda: merge_sums(observations, reference, friedel_minus=minus, half=half)
-        ),
-        f"whole scaling, {cycles} cycles": fastest(lambda: scale_lattices(observations, s_squared=s2), 1),
+        **sweeps(stills),
+        "sums, chi-square of repeats": fastest(lambda: merged(finished)),
+        "all of `scale`": fastest(lambda: merged(scaled(ScalingModel.SCALE))),
+        "all of `partiality`": fastest(lambda: merged(scaled(ScalingModel.PARTIALITY))),
+        "all of `postrefinement`": fastest(lambda: merged(scaled(ScalingModel.POSTREFINEMENT))),
+        "all of `auto`": fastest(automatic),
         "gemmi set_data + merge": fastest(gemmi_merge),
-    }  # fmt: skip
-    print(f"{n} observations, {n_lattices} lattices, {len(unit)} unique; table built in {1e3 * build:.0f} ms")
-    print(f"{'':28s}{'ns/observation':>16s}{'us/lattice':>12s}{'ratio to gemmi':>16s}")
+    }
+    print(f"{n} observations, {n_lattices} lattices, {len(stills.unit)} unique")
+    print(f"{'':34s}{'ns/observation':>15s}{'ratio to gemmi':>16s}{f's for {OBSERVATIONS}':>15s}")
     for name, value in seconds.items():
         ratio = value / seconds["gemmi set_data + merge"]
-        print(f"{name:28s}{1e9 * value / n:16.1f}{1e6 * value / n_lattices:12.1f}{ratio:16.2f}")
+        print(f"{name:34s}{1e9 * value / n:15.1f}{ratio:16.2f}{value / n * OBSERVATIONS:15.3f}")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1280)

@@ -103,7 +103,8 @@ def watch_(
 @app.command("process")
 def process_(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Images: NXmx masters, CBF, whatever dxtbx reads.")
+        list[Path] | None,
+        typer.Argument(help="Images: NXmx masters, CBF, whatever dxtbx reads; or CrystFEL streams."),
     ] = None,
     group: Group = None,
     cell: Cell = None,

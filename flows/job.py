@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from flows.settings import SiteSettings
 from ispyb_io.records import DataCollection, DataCollectionGroup
 from ssx_processing.errors import ImageReadError, SettingsError
+from ssx_processing.formats.crystfel_stream import CrystfelStream, is_stream
 from ssx_processing.formats.geometry_file import GeometryIdentity, geometry_identity, read_geometry
+from ssx_processing.formats.stream_geometry import stream_geometry
 from ssx_processing.models import UnitCell
 from ssx_processing.pipeline.plan import make_plan
 from ssx_processing.settings import RequestedSettings, content_key
@@ -28,7 +30,7 @@ class ProcessRequest(BaseModel):
     group_id: int | None = None
     """dataCollectionGroupId in ISPyB."""
     files: tuple[Path, ...] = ()
-    """Images without ISPyB, as one data set."""
+    """Images, or CrystFEL streams, without ISPyB; as one data set."""
     unit_cell: UnitCell | None = None
     """a, b, c in Å, alpha, beta, gamma in degrees; by default the sample's in ISPyB, else it is sought."""
     space_group: str | None = None
@@ -190,7 +192,9 @@ def processing_settings(
 
 
 def _with_geometry(request: ProcessRequest, site: SiteSettings) -> ProcessRequest:
-    """Request with the site's geometry file, if it names none."""
+    """Request with the site's geometry file, if it names none; a stream of CrystFEL has its own."""
+    if request.files and is_stream(request.files[0]):
+        return request
     return request.model_copy(update={"geometry_file": request.geometry_file or site.geometry_file})
 
 
@@ -201,10 +205,13 @@ def geometry_of(request: ProcessRequest) -> GeometryIdentity | None:
 
 def settings_of_geometry(request: ProcessRequest, files: Sequence[Path]) -> dict[str, Any]:
     """Settings that the geometry file knows, for these images: counts per photon."""
-    if request.geometry_file is None:
+    if is_stream(files[0]):
+        gain = stream_geometry(CrystfelStream(files[0]), request.geometry_file).given.gain
+    elif request.geometry_file is not None:
+        gain = read_geometry(request.geometry_file, files[0]).gain
+    else:
         return {}
-    given = read_geometry(request.geometry_file, files[0])
-    return {"spots": {"gain": given.gain}} if given.gain is not None else {}
+    return {"spots": {"gain": gain}} if gain is not None else {}
 
 
 def merged_mappings(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ photon energy, masks) is read from the file of images it is used for: the median
 has its own, since a data set has one geometry.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from functools import lru_cache
 from hashlib import sha256
@@ -57,13 +57,17 @@ def crystfel_to_laboratory(vectors: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(vectors, float) * (-1.0, 1.0, -1.0) + 0.0  # + 0: no negative zeros
 
 
-def read_crystfel_geometry(path: Path, content: bytes, data: Path | None) -> GeometryFile:
+def read_crystfel_geometry(
+    path: Path, content: bytes, data: Path | None, known: Mapping[str, float] | None = None
+) -> GeometryFile:
     """Geometry from the content of a CrystFEL geometry file.
 
     Parameters
     ----------
     data
         File of images that it is used for; needed where values or masks are there.
+    known
+        Values that the file leaves to the images, by their place there, where they are known otherwise.
 
     Raises
     ------
@@ -74,7 +78,7 @@ def read_crystfel_geometry(path: Path, content: bytes, data: Path | None) -> Geo
     with ExitStack() as stack:
         file = stack.enter_context(open_hdf5(data)) if data is not None and is_hdf5(data) else None
         beam = Values(geom, "", geom.beam)
-        header = Header(file)
+        header = Header(file, known)
         wavelength = _wavelength(beam, header)
         layout, placed = _place(geom, file)
         panels = tuple(_panel(p, _position_mm(p.values, beam, header)) for p in placed)

@@ -93,7 +93,7 @@ def _panel_names(panels: Sequence[Panel]) -> list[str]:
     return names if usable else [f"p{number}" for number in range(len(panels))]
 
 
-def _turn(geometry: Geometry) -> NDArray[np.float64]:
+def beam_turn(geometry: Geometry) -> NDArray[np.float64]:
     """(3, 3) smallest rotation in the laboratory that brings the beam to -z."""
     beam, target = np.array(geometry.beam_direction), np.array([0.0, 0.0, -1.0])
     axis, cosine = np.cross(beam, target), float(beam @ target)
@@ -109,7 +109,7 @@ def _turn(geometry: Geometry) -> NDArray[np.float64]:
 
 def _in_crystfel(geometry: Geometry, vectors: ArrayLike) -> NDArray[np.float64]:
     """(n, 3) vectors of the laboratory in CrystFEL's frame; half a turn undoes itself."""
-    return crystfel_to_laboratory(np.asarray(vectors, float) @ _turn(geometry).T)
+    return crystfel_to_laboratory(np.asarray(vectors, float) @ beam_turn(geometry).T)
 
 
 def _camera_length_mm(geometry: Geometry) -> float:
@@ -125,7 +125,7 @@ def _camera_length_mm(geometry: Geometry) -> float:
 
 def _notes(geometry: Geometry) -> list[str]:
     """What this file cannot say."""
-    turned = math.degrees(math.acos(min(1.0, float(np.trace(_turn(geometry)) - 1) / 2)))
+    turned = math.degrees(math.acos(min(1.0, float(np.trace(beam_turn(geometry)) - 1) / 2)))
     notes = []
     if turned > 1e-6:
         notes.append(f"detector turned by {turned:.5f} degrees about the sample: here the beam is along z")

@@ -1,6 +1,7 @@
 """Values that a CrystFEL geometry file leaves to the data file: camera length, photon energy, shifts."""
 
 import logging
+from collections.abc import Mapping
 
 import h5py
 import numpy as np
@@ -19,10 +20,13 @@ NOTABLE_SPREAD = 0.005
 class Header:
     """Values of one data file; the median where every frame has its own, since a geometry has one."""
 
-    def __init__(self, file: h5py.File | None) -> None:
-        """Take values from ``file``; None for images that are in no HDF5 file, or for none at all."""
+    def __init__(self, file: h5py.File | None, known: Mapping[str, float] | None = None) -> None:
+        """Take values from ``file``; None for images that are in no HDF5 file, or for none at all.
+
+        Values that are ``known`` by their place in the file are not sought there.
+        """
         self._file = file
-        self._known: dict[str, float] = {}
+        self._known: dict[str, float] = dict(known or {})
 
     def value(self, values: Values, name: str, quantity: Quantity) -> float:
         """Value of the field ``name``, read from the data file where it is there.

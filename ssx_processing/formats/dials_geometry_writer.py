@@ -42,14 +42,12 @@ def write_dials_geometry(
     GeometryError
         The file cannot be written.
     """
-    trusted = _trusted_range(saturation, underload)
-    panels = [_panel(panel, geometry, trusted, gain or 1.0) for panel in geometry.panels]
     content = {
         "__id__": "ExperimentList",
         "experiment": [{"__id__": "Experiment", "identifier": "", "beam": 0, "detector": 0}],
         "imageset": [],
-        "beam": [_beam(geometry)],
-        "detector": [{"panels": panels, "hierarchy": _hierarchy(len(panels))}],
+        "beam": [beam_model(geometry)],
+        "detector": [detector_model(geometry, saturation=saturation, underload=underload, gain=gain)],
         **{name: [] for name in ("goniometer", "scan", "crystal", "profile", "scaling_model")},
     }
     try:
@@ -66,7 +64,21 @@ def _trusted_range(saturation: float, underload: float) -> list[float]:
     return [low, high]
 
 
-def _beam(geometry: Geometry) -> dict[str, Any]:
+def detector_model(
+    geometry: Geometry,
+    *,
+    saturation: float = math.inf,
+    underload: float = -math.inf,
+    gain: float | None = None,
+) -> dict[str, Any]:
+    """Detector as in an experiment list; see `write_dials_geometry`."""
+    trusted = _trusted_range(saturation, underload)
+    panels = [_panel(panel, geometry, trusted, gain or 1.0) for panel in geometry.panels]
+    return {"panels": panels, "hierarchy": _hierarchy(len(panels))}
+
+
+def beam_model(geometry: Geometry) -> dict[str, Any]:
+    """Beam as in an experiment list."""
     return {
         "__id__": "monochromatic",
         "direction": [0.0 - x for x in geometry.beam_direction],  # theirs is from the sample to the source

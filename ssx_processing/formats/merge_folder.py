@@ -23,6 +23,8 @@ class MergeTables:
     """reflections.parquet."""
     lattices: pd.DataFrame
     """lattices.parquet."""
+    rejected: pd.DataFrame
+    """rejected.parquet: observations left out one by one."""
     growth: pd.DataFrame | None = None
     """growth.csv."""
     differences: pd.DataFrame | None = None
@@ -60,6 +62,7 @@ def write_merge(
         )
         tables.reflections.to_parquet(folder / "reflections.parquet", index=False, compression="zstd")
         tables.lattices.to_parquet(folder / "lattices.parquet", index=False, compression="zstd")
+        tables.rejected.to_parquet(folder / "rejected.parquet", index=False, compression="zstd")
         for name, table in (("growth", tables.growth), ("differences", tables.differences)):
             if table is not None:
                 table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")

@@ -97,7 +97,7 @@ class Alternation:
         partiality, first = np.empty_like(self.weight), 0
         for block, state in self.blocks:
             last = first + len(block.uid)
-            write_partialities(block, state.parameters, self._law(), partiality[first:last])
+            write_partialities(block, state.parameters, self.as_law(), partiality[first:last])
             first = last
         return Reference(self.table, self.n, self.scaled, self.weight, partiality)
 
@@ -142,7 +142,7 @@ class Alternation:
     def _cycle(self, stage: ScalingModel, n_parameters: int, min_cc: float) -> None:
         """Refine every lattice against the means, then merge at the new scales."""
         precision = np.array([np.inf, self.b_restraint, self.turn_sd, self.turn_sd, self.width_sd]) ** -2.0
-        means, law = self._means(), self._law()
+        means, law = self.means(), self.as_law()
 
         def work(part: tuple[Block, State]) -> tuple[NDArray[np.float64], ...]:
             moments, found = empty_moments(), np.zeros(3)
@@ -179,7 +179,7 @@ class Alternation:
 
     def add_up(self) -> None:
         """Merge at the present scales."""
-        means, law = self._means(), self._law()
+        means, law = self.means(), self.as_law()
 
         def work(part: tuple[Block, State]) -> tuple[NDArray, ...]:
             table, n = np.zeros_like(self.table), np.zeros_like(self.n)
@@ -189,10 +189,10 @@ class Alternation:
         self.table, self.n = self._sum(work)
         self.expected = _ratio(self.table)
 
-    def _means(self) -> Means:
+    def means(self) -> Means:
         return Means(self.s_squared, self.table, self.n, self.expected, falloff(self.expected, self.bins))
 
-    def _law(self) -> Law:
+    def as_law(self) -> Law:
         law = self.law
         return Law(law.noise_factor, law.partiality, law.spread**2, self.sigma_reference)
 

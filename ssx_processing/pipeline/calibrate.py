@@ -20,6 +20,8 @@ from ssx_processing.pipeline.frame_processing import FrameProcessor
 from ssx_processing.pipeline.geometry_refinement import refine_geometry
 from ssx_processing.pipeline.plan import Plan
 from ssx_processing.pipeline.population import Rocking
+from ssx_processing.pipeline.stream_calibration import stream_calibration
+from ssx_processing.pipeline.stream_plan import are_streams
 from ssx_processing.settings import ProcessingSettings, content_key
 
 Progress = Callable[[int, int], None]
@@ -45,6 +47,12 @@ def calibrate(
     key = calibration_key(plan, settings)
     folder = RunFolder(run_folder).calibrations / key
     if not (folder / SUMMARY).is_file():
+        if are_streams(plan.paths):
+            calibration = stream_calibration(
+                key, folder, plan.paths, plan.geometry_file, settings.calibration
+            )
+            write_calibration(calibration, plan.paths[0], plan.geometry_file, settings.spots.gain)
+            return calibration
         with FrameSet(plan.paths, plan.geometry_file) as frames:
             calibration = _learn(frames, plan, key, folder, settings, progress)
         write_calibration(calibration, plan.paths[0], plan.geometry_file, settings.spots.gain)

@@ -12,6 +12,8 @@ from ssx_processing.formats.chunk_folder import read_table
 from ssx_processing.formats.mmcif import CifContent, Delivery, write_mmcif
 from ssx_processing.formats.whole_file import write_text
 from ssx_processing.pipeline.cell_spread import cell_spread
+from ssx_processing.pipeline.export_crystfel import export_crystfel
+from ssx_processing.pipeline.export_dials import export_dials
 from ssx_processing.pipeline.export_mtz import export_merged_mtz, export_unmerged_mtz
 from ssx_processing.pipeline.export_source import ExportSource
 from ssx_processing.pipeline.merged_intensities import merged_intensities
@@ -74,6 +76,14 @@ def _table_one(source: ExportSource, out: Path, _options: ExportOptions) -> list
     ]
 
 
+def _crystfel(source: ExportSource, out: Path, options: ExportOptions) -> list[Path]:
+    return export_crystfel(source, out)
+
+
+def _dials(source: ExportSource, out: Path, options: ExportOptions) -> list[Path]:
+    return export_dials(source, out)
+
+
 FORMATS = {
     "mtz": ExportFormat("merged intensities, anomalous pairs, free flags: CCP4, Phenix", _mtz),
     "mmcif": ExportFormat("merged intensities and statistics: deposition at the PDB", _mmcif),
@@ -81,6 +91,8 @@ FORMATS = {
     "unmerged-mtz": ExportFormat(
         "scaled observations, one batch per lattice: Aimless, DIALS, careless", _unmerged, is_slow=True
     ),
+    "crystfel": ExportFormat("stream and reflection lists: CrystFEL", _crystfel, is_slow=True),
+    "dials": ExportFormat("experiments and reflections: DIALS", _dials, is_slow=True),
 }
 """Name of the format to what it is, in the order they are written."""
 DEFAULT = ("mtz", "mmcif", "table1")

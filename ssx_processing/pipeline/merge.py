@@ -11,7 +11,6 @@ import pandas as pd
 
 from ssx_processing.formats.chunk_folder import SUMMARY
 from ssx_processing.formats.merge_folder import MergeTables, read_merge, write_merge
-from ssx_processing.formats.mtz import MergedIntensities
 from ssx_processing.formats.reference_intensities import read_reference
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.observation_model import KNOT_STEP, N_KNOTS
@@ -29,10 +28,12 @@ from ssx_processing.pipeline.merge_steps import (
     highest_resolution,
     merge_to,
     select_lattices,
+    wavelengths,
 )
+from ssx_processing.pipeline.merged_intensities import merged_intensities
 from ssx_processing.pipeline.reference_check import check_reference
 from ssx_processing.pipeline.resolution import resolution_from_cc_half, resolution_from_completeness
-from ssx_processing.settings import MergingSettings, ProcessingSettings, content_key
+from ssx_processing.settings import MergingSettings, ProcessingSettings, SampleSettings, content_key
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ def merge_chunks(
     )
     write_merge(
         summary,
-        _tables(data, merged),
+        _tables(data, merged, settings.sample, wavelength),
         wavelength=wavelength,
         details=_details(merged, settings.merging),
         history=_history(summary),
@@ -264,6 +265,7 @@ def _details(merged: Merged, merging: MergingSettings) -> dict[str, Any]:
             "knots": (KNOT_STEP * np.arange(N_KNOTS)).tolist(),
             "partiality": model.partiality.tolist(),
             "spread": model.spread.tolist(),
+            "sigma_reference": merged.observations.typical_sigma(),
             "turn_sd_deg": float(np.degrees(scaling.turn_sd)),
             "width_sd": scaling.width_sd,
         },
@@ -286,7 +288,7 @@ def _history(summary: MergeSummary) -> tuple[str, ...]:
     )
 
 
-def _tables(data: MergeInput, merged: Merged) -> MergeTables:
+def _tables(data: MergeInput, merged: Merged, sample: SampleSettings, wavelength: float) -> MergeTables:
     total = merged.estimate
     plus, minus = (merged.estimate_of(merged.sums[:, sign].sum(axis=1)) for sign in (0, 1))
     seen = total.n > 0
@@ -313,25 +315,34 @@ def _tables(data: MergeInput, merged: Merged) -> MergeTables:
             "centric": merged.unit.centric[seen],
         }
     )
-    intensities = MergedIntensities(
-        hkl=hkl,
-        intensity=total.intensity[seen],
-        sigma=total.sigma[seen],
-        intensity_plus=plus.intensity[seen],
-        sigma_plus=plus.sigma[seen],
-        intensity_minus=minus.intensity[seen],
-        sigma_minus=minus.sigma[seen],
-        n=total.n[seen],
+    intensities = merged_intensities(table, sample, unit_cell=merged.unit.unit_cell)
+    return MergeTables(
+        intensities,
+        table,
+        _lattice_table(data, merged, wavelength),
+        _rejected(data, merged),
+        growth_table(merged.growth),
     )
-    return MergeTables(intensities, table, _lattice_table(data, merged), growth_table(merged.growth))
 
 
-def _lattice_table(data: MergeInput, merged: Merged) -> pd.DataFrame:
+def _rejected(data: MergeInput, merged: Merged) -> pd.DataFrame:
+    """Observations left out one by one, indices in the setting of the merge."""
+    which = np.flatnonzero(merged.scaling.outlier & (merged.observations.uid >= 0))
+    rows = np.searchsorted(data.observations.offsets, which, side="right") - 1
+    accepted = (merged.reasons == "")[rows]
+    which, rows = which[accepted], rows[accepted]
+    table = data.lattices.iloc[rows][["data_set", "frame", "lattice"]].reset_index(drop=True)
+    table[["h", "k", "l"]] = data.observations.hkl[which]
+    return table.assign(reason="outlier")
+
+
+def _lattice_table(data: MergeInput, merged: Merged, wavelength: float) -> pd.DataFrame:
     """Every lattice that was read, with its scale and why it is not in the result, if so."""
     scales, known = merged.scaling.scales, merged.scaling.scales.n_shared > 0
-    columns = [c for c in (*A_COLUMNS, "n_indexed", "wavelength") if c in data.lattices]
+    columns = [c for c in (*A_COLUMNS, "n_indexed") if c in data.lattices]
     names = ["data_set", "frame", "lattice", "chunk", "file", "file_index", *CELL_COLUMNS, "resolution_limit"]
     table = data.lattices[[*names, *columns]].copy()
+    table["wavelength"] = wavelengths(data.lattices, wavelength)
     found = {
         "scale": np.exp(scales.log_g),
         "b_factor": scales.b_factor,

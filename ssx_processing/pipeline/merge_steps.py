@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import gemmi
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ssx_processing.errors import MergeError
@@ -326,11 +327,17 @@ def _turn_slopes(data: MergeInput, wavelength: float) -> NDArray[np.float32]:
     if not set(A_COLUMNS) <= set(lattices.columns):
         return np.zeros((0, 2), np.float32)
     matrices = lattices[list(A_COLUMNS)].to_numpy(np.float64).reshape(-1, 3, 3)
-    own = lattices.get("wavelength", np.full(len(lattices), np.nan))
-    wavelengths = np.where(np.isfinite(own), own, wavelength)
     slopes = stored.array(np.float32, 2)
-    write_turn_slopes(stored.offsets, stored.hkl, matrices, wavelengths, slopes)
+    write_turn_slopes(stored.offsets, stored.hkl, matrices, wavelengths(lattices, wavelength), slopes)
     return slopes
+
+
+def wavelengths(lattices: pd.DataFrame, wavelength: float) -> NDArray[np.float64]:
+    """(n_lattices,) Å: their own, where the table has it."""
+    if "wavelength" not in lattices:
+        return np.full(len(lattices), wavelength)
+    own = lattices["wavelength"].to_numpy(np.float64)
+    return np.where(np.isfinite(own), own, wavelength)
 
 
 def _count_known(observations: Observations) -> NDArray[np.int64]:

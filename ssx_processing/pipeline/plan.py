@@ -8,6 +8,12 @@ from pathlib import Path
 from ssx_processing.errors import ImageReadError
 from ssx_processing.formats.frames import FrameSet
 from ssx_processing.models import FrameRange
+from ssx_processing.pipeline.stream_plan import (
+    are_streams,
+    frames_of_streams,
+    identity_of_streams,
+    wavelength_of_stream,
+)
 from ssx_processing.settings import StageSettings, content_key
 
 
@@ -49,6 +55,8 @@ def make_plan(paths: Sequence[Path], settings: StageSettings, geometry_file: Pat
     if twice:
         raise ImageReadError(f"{twice[0]}: given twice; its frames would count double")
     geometry_file = None if geometry_file is None else Path(geometry_file).resolve()
+    if are_streams(paths):
+        return _plan_of_streams([Path(p).resolve() for p in paths], settings, geometry_file)
     with FrameSet(paths, geometry_file) as frames:
         available = frames.frames_available()
         if available < frames.n_frames:
@@ -64,6 +72,19 @@ def make_plan(paths: Sequence[Path], settings: StageSettings, geometry_file: Pat
             wavelength=frames.geometry.wavelength,
             geometry_file=geometry_file,
         )
+
+
+def _plan_of_streams(paths: Sequence[Path], settings: StageSettings, geometry_file: Path | None) -> Plan:
+    """Look at CrystFEL streams instead of images."""
+    n_frames = sum(frames_of_streams(paths))
+    return Plan(
+        paths=tuple(paths),
+        frames_total=n_frames,
+        ranges=frame_ranges(n_frames, settings.frames_per_chunk),
+        identity=identity_of_streams(paths, geometry_file),
+        wavelength=wavelength_of_stream(paths[0], geometry_file),
+        geometry_file=geometry_file,
+    )
 
 
 def frame_ranges(n_frames: int, frames_per_chunk: int) -> tuple[FrameRange, ...]:

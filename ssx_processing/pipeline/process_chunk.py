@@ -27,6 +27,8 @@ from ssx_processing.pipeline.chunk_tables import ChunkTables
 from ssx_processing.pipeline.detector_normals import NormalsCollector
 from ssx_processing.pipeline.drift import drift_content
 from ssx_processing.pipeline.frame_processing import FrameProcessor
+from ssx_processing.pipeline.stream_chunks import StreamTables, stream_tables
+from ssx_processing.pipeline.stream_plan import are_streams
 from ssx_processing.settings import ProcessingSettings, content_key
 
 NONE = np.empty((0, 2), np.int64)
@@ -76,7 +78,7 @@ class ChunkJob:
 def process_chunk(job: ChunkJob) -> ChunkSummary:
     """Process the frames of one chunk, or find that it was done.
 
-    A frame that cannot be read is counted as unreadable.
+    A frame that cannot be read is counted as unreadable. Frames of a CrystFEL stream are converted.
 
     Raises
     ------
@@ -93,6 +95,11 @@ def process_chunk(job: ChunkJob) -> ChunkSummary:
 
 def _compute(job: ChunkJob) -> None:
     started = time.process_time()
+    if are_streams(job.paths):
+        found = stream_tables(job.paths, job.geometry_file, job.frames, job.settings.spots)
+        content = _summary_content(job, found, time.process_time() - started)
+        write_chunk(job.folder, found.tables(), content)
+        return
     processor = _processor(job.calibration_folder, job.settings.model_dump_json(), threading.get_ident())
     masked = published_hot_pixels(job.hot_pixel_folder) if job.settings.spots.share_hot_pixels else NONE
     processor.mask(masked)
@@ -162,7 +169,9 @@ def _processor(calibration_folder: Path, settings_json: str, thread: int) -> Fra
     )
 
 
-def _summary_content(job: ChunkJob, tables: ChunkTables, cpu_seconds: float) -> dict[str, object]:
+def _summary_content(
+    job: ChunkJob, tables: ChunkTables | StreamTables, cpu_seconds: float
+) -> dict[str, object]:
     return {
         "key": job.key,
         "frames": [job.frames.start, job.frames.stop],

@@ -199,4 +199,6 @@ MISFITS = {
     ),
 }
 """In the order in which they are listed."""
-UNKNOWN_MISFIT = MisfitWord("not known", "Processed before reasons were kept.", "Process again.")
+UNKNOWN_MISFIT = MisfitWord(
+    "not known", "Processed before reasons were kept, or by CrystFEL.", "Process the images again."
+)

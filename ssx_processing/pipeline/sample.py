@@ -16,6 +16,7 @@ from ssx_processing.models import UnitCell
 from ssx_processing.pipeline.cell_frames import Progress, spots_of_hits
 from ssx_processing.pipeline.find_cell import CellProposal, CellSearch, find_cells
 from ssx_processing.pipeline.plan import Plan
+from ssx_processing.pipeline.stream_plan import are_streams, sample_of_stream
 from ssx_processing.settings import (
     RequestedSample,
     RequestedSettings,
@@ -39,6 +40,8 @@ def sample_of_plan(
     sample = settings.sample
     if sample.known is not None:
         return sample.known
+    if are_streams(plan.paths):
+        return sample_of_stream(plan.paths[0], sample)
     if sample.unit_cell is not None:
         return sample_of_cell(sample, sample.unit_cell)
     return sample_of_search(sample, search_of_plan(plan, settings, run_folder, progress))

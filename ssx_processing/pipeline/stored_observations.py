@@ -72,7 +72,7 @@ class ObservationStore:
             Those rows.
         """
         table = read_table(folder, "observations", COLUMNS)
-        good = _usable(table)
+        good = usable(table)
         known = lattices["frame"].to_numpy() * LARGEST_LATTICE_NUMBER + lattices["lattice"].to_numpy()
         theirs = table["frame"].to_numpy(np.int64) * LARGEST_LATTICE_NUMBER + table["lattice"].to_numpy()
         place = np.searchsorted(known, theirs)
@@ -103,7 +103,8 @@ class ObservationStore:
         return _without_unknown(StoredObservations(offsets, **arrays))
 
 
-def _usable(table: pd.DataFrame) -> NDArray[np.bool_]:
+def usable(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which observations of a chunk's table may be merged."""
     good = (table["flags"] == 0) & (table["sigma"] > 0) & np.isfinite(table["intensity"])
     return good.to_numpy()
 

@@ -3,6 +3,9 @@
 /usr/bin/python3 make_answers.py FOLDER_OF_MTZ > answers.json      (Debian's python3-dials)
 """
 
+# pyright: reportMissingImports=false
+# it runs with the Python of DIALS
+
 import json
 import sys
 from pathlib import Path

@@ -157,7 +157,8 @@ def write_merge_of(run: Run, **changes: object) -> Path:
     ones = np.ones(30)
     hkl = np.column_stack([np.arange(1, 31)] * 3).astype(np.int32)
     intensities = MergedIntensities(hkl, ones, ones, np.ones(30, np.int64))
-    tables = MergeTables(intensities, pd.DataFrame({"d": d, "intensity": d**2}), lattices)
+    reflections = pd.DataFrame({"d": d, "intensity": d**2})
+    tables = MergeTables(intensities, reflections, lattices, rejected=pd.DataFrame({"reason": []}))
     merging = MergingSettings(d_min=2.0).model_dump(mode="json")
     write_merge(summary, tables, wavelength=0.97625, details={"merging": merging}, history=())
     return summary.folder
