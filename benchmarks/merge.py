@@ -49,7 +49,7 @@ def sweeps(stills: StillObservations) -> dict[str, float]:
     precision = np.array([0.0, 1e-2, 1e7, 1e7, 1e2])
 
     def one_step(n_parameters: int) -> None:
-        copy = State(*(array.copy() for array in state))
+        copy = State(state.parameters.copy(), state.verdict.copy(), state.cc.copy(), state.n_shared.copy())
         refine(block, copy, means, law, precision, n_parameters, -np.inf, 2, empty_moments(), np.zeros(3))
 
     share = len(stills.uid) / len(block.uid)

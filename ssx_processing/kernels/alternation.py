@@ -190,9 +190,11 @@ class Alternation:
         self.expected = _ratio(self.table)
 
     def means(self) -> Means:
+        """What lattices are compared with."""
         return Means(self.s_squared, self.table, self.n, self.expected, falloff(self.expected, self.bins))
 
     def as_law(self) -> Law:
+        """The observation model as it is now."""
         law = self.law
         return Law(law.noise_factor, law.partiality, law.spread**2, self.sigma_reference)
 

@@ -93,7 +93,7 @@ def _in_setting_of_merge(found: pd.DataFrame, lattices: pd.DataFrame) -> pd.Data
     """Excitation errors after post-refinement, then the indices of the merge."""
     error, sigma = (found[name].to_numpy(np.float64) for name in ("excitation_error", "excitation_sigma"))
     row = found["row"].to_numpy()
-    hkl = found[["h", "k", "l"]].to_numpy(np.int16)
+    hkl = np.array(found[["h", "k", "l"]], np.int16)
     if set(A_COLUMNS) <= set(lattices.columns):
         slopes = np.empty((len(found), 2), np.float32)
         offsets = np.searchsorted(row, np.arange(len(lattices) + 1))

@@ -49,7 +49,7 @@ def test_merged_intensities_correlate_with_the_truth(cc_to_truth: float):
 
 def test_cc_star_estimates_the_correlation_with_the_truth(merged: MergeSummary, cc_to_truth: float):
     assert merged.overall.cc_star == pytest.approx(cc_to_truth, abs=0.06)
-    assert merged.overall.completeness > 0.9
+    assert merged.overall.completeness > 0.85
 
 
 def test_frames_cut_into_other_chunks_give_the_same_merged_result(
