@@ -7,6 +7,7 @@ documentation are made from it.
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import gemmi
@@ -243,10 +244,23 @@ class MergingSettings(Settings):
     """A lattice whose cell is further from its form's median, in robust standard deviations, is left out."""
     min_cc: float = 0.1
     """A lattice that correlates less with the merged intensities is left out."""
+    setting_reference: Path | None = None
+    """Decides how a crystal is indexed that can be in several ways: indexing_reference.parquet of a merge, or
+    an MTZ with intensities; by default the sample's, which its first merge leaves."""
+    max_obliquity_deg: Annotated[float, Field(ge=0, le=5)] = 0.5
+    """A lattice counts as more symmetric than the crystal if an axis is off by less than this."""
+    min_ambiguity_z: float | None = None
+    """A lattice whose setting is less certain, in standard deviations of its margin, is left out; by default
+    none is."""
     b_restraint: PositiveFloat = 15.0
     """Standard deviation, Å², to which a lattice's relative B is held."""
     max_push_res: float = 0.2
     """1/Å beyond a lattice's own resolution estimate up to which its observations are merged."""
+
+    @field_validator("setting_reference")
+    @classmethod
+    def _from_anywhere(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
 
 
 class CellSearchSettings(Settings):

@@ -10,6 +10,11 @@ import pandas as pd
 
 from ssx_processing.formats.chunk_folder import SUMMARY, atomic_folder, read_summary, write_json
 from ssx_processing.formats.mtz import MergedIntensities, write_merged_mtz
+from ssx_processing.formats.setting_reference import (
+    FILE_NAME,
+    SettingReferenceTable,
+    write_setting_reference,
+)
 from ssx_processing.models import FrameCounts, MergeSummary, ShellStatistics
 
 
@@ -23,6 +28,8 @@ class MergeTables:
     """reflections.parquet."""
     lattices: pd.DataFrame
     """lattices.parquet."""
+    setting_reference: SettingReferenceTable | None = None
+    """indexing_reference.parquet, where the indexing ambiguity was resolved."""
 
 
 def write_merge(
@@ -56,6 +63,8 @@ def write_merge(
         )
         tables.reflections.to_parquet(folder / "reflections.parquet", index=False, compression="zstd")
         tables.lattices.to_parquet(folder / "lattices.parquet", index=False, compression="zstd")
+        if tables.setting_reference is not None:
+            write_setting_reference(folder / FILE_NAME, tables.setting_reference)
         pd.DataFrame(shells).to_csv(folder / "shells.csv", index=False, float_format="%.6g")
         write_json(
             folder / "shells.json",

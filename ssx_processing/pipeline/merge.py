@@ -13,13 +13,15 @@ from ssx_processing.formats.chunk_folder import SUMMARY
 from ssx_processing.formats.merge_folder import MergeTables, read_merge, write_merge
 from ssx_processing.formats.mtz import MergedIntensities
 from ssx_processing.formats.run_folder import RunFolder
+from ssx_processing.formats.setting_reference import SettingReferenceTable
 from ssx_processing.kernels.merging import estimate
 from ssx_processing.kernels.statistics import shell_statistics, wilson_b
-from ssx_processing.kernels.symmetry import indexing_ambiguity_operators
 from ssx_processing.models import MergeSummary, ShellStatistics
 from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
+from ssx_processing.pipeline.indexing_setting import SettingResolution
 from ssx_processing.pipeline.lattice_filter import cluster_words
 from ssx_processing.pipeline.merge_input import MergeInput, read_merge_input
+from ssx_processing.pipeline.merge_setting import SampleReference, in_one_setting, reference_to_follow
 from ssx_processing.pipeline.merge_steps import Merged, excluded_counts, merge_to, select_candidates
 from ssx_processing.pipeline.resolution import resolution_from_cc_half, resolution_from_completeness
 from ssx_processing.settings import MergingSettings, ProcessingSettings, content_key
@@ -38,6 +40,7 @@ def merge_chunks(
     chunks_expected: int,
     missing: Sequence[str] = (),
     wavelength: float,
+    sample_folder: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> MergeSummary:
     """Merge the chunks into ``run_folder/merged/<key>``, or find that this was done already.
@@ -54,6 +57,8 @@ def merge_chunks(
         One sentence for each chunk that is not in ``chunk_folders``.
     wavelength
         Å, for the MTZ.
+    sample_folder
+        Where the reference of the sample for its indexing setting lies, or will; by default ``run_folder``.
     progress
         Told in a few words what is being done.
 
@@ -65,20 +70,34 @@ def merge_chunks(
         A chunk folder is incomplete.
     """
     folders = sorted(chunk_folders, key=lambda folder: folder.name)
-    key = _merge_key(folders, settings, chunks_expected, missing, wavelength)
+    first_key = _merge_key(folders, settings, chunks_expected, missing, wavelength)
+    sample = SampleReference(sample_folder or run_folder, settings.sample.space_group)
+    reference = reference_to_follow(settings, sample, first_key)
+    key = content_key({"merge": first_key, "reference": reference.sha256}) if reference else first_key
     folder = RunFolder(run_folder).merged / key
     if (folder / SUMMARY).is_file():
         return read_merge(folder)
     data = read_merge_input(folders, progress)
-    merged, d_min, warnings = _merge_to_best_resolution(data, settings, progress)
+    merged, resolution, d_min, warnings = _merge_to_best_resolution(data, settings, reference, key, progress)
     summary = _summarise(
-        data, merged, d_min, settings, key, folder, warnings, chunks_expected, folders, missing
+        data, merged, resolution, d_min, settings, key, folder, warnings, chunks_expected, folders, missing
     )
+    if reference is None and resolution.reference is not None and not sample.keep(resolution.reference):
+        return merge_chunks(  # another merge of the sample was first: do it again in its setting
+            folders,
+            settings,
+            run_folder,
+            chunks_expected=chunks_expected,
+            missing=missing,
+            wavelength=wavelength,
+            sample_folder=sample_folder,
+            progress=progress,
+        )
     write_merge(
         summary,
-        _tables(data, merged),
+        _tables(data, merged, resolution),
         wavelength=wavelength,
-        details=_details(merged, settings.merging),
+        details=_details(merged, resolution, settings.merging),
         history=_history(summary),
     )
     logger.info("merged %d lattices from %d chunks into %s", summary.lattices_merged, len(folders), folder)
@@ -106,11 +125,16 @@ def _merge_key(
 
 
 def _merge_to_best_resolution(
-    data: MergeInput, settings: ProcessingSettings, progress: Callable[[str], None] | None
-) -> tuple[Merged, float, list[str]]:
+    data: MergeInput,
+    settings: ProcessingSettings,
+    reference: SettingReferenceTable | None,
+    key: str,
+    progress: Callable[[str], None] | None,
+) -> tuple[Merged, SettingResolution, float, list[str]]:
     """Merge to the resolution asked for, or first to the last observation and then to where they end."""
     merging, space_group = settings.merging, settings.sample.space_group
     candidates = select_candidates(data, space_group, merging, settings.sample.unit_cell)
+    candidates, resolution = in_one_setting(candidates, settings, reference, key)
 
     def merge_all_to(d_min: float) -> Merged:
         return merge_to(
@@ -118,19 +142,19 @@ def _merge_to_best_resolution(
         )
 
     if merging.d_min is not None:
-        return merge_all_to(merging.d_min), merging.d_min, []
+        return merge_all_to(merging.d_min), resolution, merging.d_min, []
     highest = float(1 / candidates.d_star.max()) if len(candidates.d_star) else 1.0
     merged = merge_all_to(highest)
     shells, _ = _statistics(merged, highest, merging)
     end = resolution_from_cc_half(shells, merging.cc_half_limit)
     if end is None:
         text = f"CC1/2 is not above {merging.cc_half_limit} anywhere or undetermined: resolution not cut"
-        return merged, highest, [text]
+        return merged, resolution, highest, [text]
     complete_to = resolution_from_completeness(shells, merging.min_completeness)
     end = float(np.ceil(max(end, complete_to or end) * 100) / 100)
     if end <= highest:
-        return merged, highest, []
-    return merge_all_to(end), end, []
+        return merged, resolution, highest, []
+    return merge_all_to(end), resolution, end, []
 
 
 def _statistics(
@@ -144,6 +168,7 @@ def _statistics(
 def _summarise(
     data: MergeInput,
     merged: Merged,
+    resolution: SettingResolution,
     d_min: float,
     settings: ProcessingSettings,
     key: str,
@@ -177,6 +202,7 @@ def _summarise(
             *settings.sample.assumed,
             *_forms(data, merged, settings.merging),
             *warnings,
+            *resolution.words(merged.reasons == ""),
             *_warnings(merged, overall),
         ),
     )
@@ -191,12 +217,6 @@ def _forms(data: MergeInput, merged: Merged, merging: MergingSettings) -> list[s
 def _warnings(merged: Merged, overall: ShellStatistics) -> list[str]:
     """What a person should know before using the intensities."""
     found = []
-    operators = indexing_ambiguity_operators(merged.unit.unit_cell, merged.unit.space_group)
-    if operators:
-        found.append(
-            f"the lattice can be indexed in {len(operators) + 1} ways that the symmetry tells apart "
-            f"({'; '.join(operators)}); they are not resolved, so intensities may be averaged over them"
-        )
     if overall.multiplicity < LOW_MULTIPLICITY:
         found.append(
             f"multiplicity is only {overall.multiplicity:.1f}; means over partial observations need about "
@@ -207,7 +227,7 @@ def _warnings(merged: Merged, overall: ShellStatistics) -> list[str]:
     return found
 
 
-def _details(merged: Merged, merging: MergingSettings) -> dict[str, Any]:
+def _details(merged: Merged, resolution: SettingResolution, merging: MergingSettings) -> dict[str, Any]:
     model = merged.scaling.error_model
     return {
         "merging": merging.model_dump(mode="json"),
@@ -215,6 +235,7 @@ def _details(merged: Merged, merging: MergingSettings) -> dict[str, Any]:
         "scaling_converged": merged.scaling.converged,
         "error_model": {"noise_factor": model.noise_factor, "spread": model.spread},
         "outliers": int(merged.scaling.outlier.sum()),
+        "indexing_setting": resolution.details(),
     }
 
 
@@ -225,7 +246,7 @@ def _history(summary: MergeSummary) -> tuple[str, ...]:
     )
 
 
-def _tables(data: MergeInput, merged: Merged) -> MergeTables:
+def _tables(data: MergeInput, merged: Merged, resolution: SettingResolution) -> MergeTables:
     total = merged.estimate
     plus, minus = (estimate(merged.sums[:, sign].sum(axis=1)) for sign in (0, 1))
     seen = total.n > 0
@@ -255,10 +276,10 @@ def _tables(data: MergeInput, merged: Merged) -> MergeTables:
         sigma_minus=minus.sigma[seen],
         n=total.n[seen],
     )
-    return MergeTables(intensities, table, _lattice_table(data, merged))
+    return MergeTables(intensities, table, _lattice_table(data, merged, resolution), resolution.reference)
 
 
-def _lattice_table(data: MergeInput, merged: Merged) -> pd.DataFrame:
+def _lattice_table(data: MergeInput, merged: Merged, resolution: SettingResolution) -> pd.DataFrame:
     """Every lattice that was read, with its scale and why it is not in the result, if so."""
     table = data.lattices[["frame", "lattice", "chunk", *CELL_COLUMNS]].copy()
     scales = merged.scaling.scales
@@ -269,5 +290,8 @@ def _lattice_table(data: MergeInput, merged: Merged) -> pd.DataFrame:
     table["n_merged"] = merged.n_merged
     table["cell_cluster"] = merged.clusters
     table["half"] = merged.half + 1
+    table["reindexing"] = resolution.reindexing
+    table["ambiguity_margin"] = resolution.margin
+    table["ambiguity_z"] = resolution.margin_z
     table["filter_reason"] = merged.reasons.astype(str)
     return table

@@ -1,0 +1,252 @@
+"""Bring all lattices into one setting where the crystal can be indexed in several ways."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gemmi
+import numpy as np
+from numpy.typing import NDArray
+
+from ssx_processing.formats.setting_reference import SettingReferenceTable
+from ssx_processing.kernels.ambiguity import ResolvedSettings, SettingReference, resolve_ambiguity
+from ssx_processing.kernels.normalised_amplitudes import normalised_amplitudes
+from ssx_processing.kernels.reindexing import IDENTITY, composition_table, reindexed, uid_by_operator
+from ssx_processing.kernels.setting_scores import SettingObservations
+from ssx_processing.kernels.symmetry import AsymmetricUnit, indexing_ambiguity_operators
+from ssx_processing.models import UnitCell
+
+logger = logging.getLogger(__name__)
+
+NOT_CERTAIN = "setting not certain"
+"""Why a lattice is left out whose margin is smaller than asked for."""
+CERTAIN_Z = 2.0
+"""A setting is called certain if its margin is so many standard deviations: 98 in 100 are right."""
+_LENGTH_TOLERANCE, _ANGLE_TOLERANCE_DEG = 0.03, 2.0
+
+
+@dataclass(frozen=True)
+class SettingResolution:
+    """The setting of each lattice; arrays of n_lattices elements."""
+
+    operators: tuple[str, ...]
+    """Triplets that act on hkl, "h,k,l" first; that alone if there is one way to index."""
+    setting: NDArray[np.int64]
+    """Which operator is applied; 0 where there is nothing to tell."""
+    margin: NDArray[np.float64]
+    """Correlation with all others less that in the next best setting; nan where there is none."""
+    margin_z: NDArray[np.float64]
+    """The same in standard deviations."""
+    resolved: bool
+    significance: float
+    """Standard deviations by which the settings are better on reflections they were not chosen with."""
+    agreement: float
+    """Fraction of lattices whose setting these reflections alone confirm."""
+    followed: str
+    """Key of the reference whose setting was taken; empty if none."""
+    reference: SettingReferenceTable | None
+    """What these lattices say; None if there is nothing to tell, or it was not resolved."""
+    notices: tuple[str, ...] = ()
+    """What a person should know of the reference."""
+
+    @property
+    def reindexing(self) -> NDArray[np.str_]:
+        """Triplet of each lattice."""
+        return np.array(self.operators)[self.setting]
+
+    def details(self) -> dict[str, Any]:
+        """For summary.json."""
+        return {
+            "operators": list(self.operators),
+            "resolved": self.resolved,
+            "significance": self.significance,
+            "agreement": self.agreement,
+            "in_setting_of": self.followed,
+        }
+
+    def words(self, merged: NDArray[np.bool_]) -> list[str]:
+        """Sentences on what was resolved, for the lattices that are merged; none if there was nothing."""
+        if len(self.operators) == 1:
+            return []
+        ways = "; ".join(self.operators[1:])
+        if not self.resolved:
+            return [
+                *self.notices,
+                f"the lattice can be indexed in {len(self.operators)} ways that the symmetry tells apart "
+                f"({ways}); the intensities do not tell them apart, so all lattices are merged as indexed: "
+                "they are too few or too weak, or the crystals are twinned, or their symmetry is higher",
+            ]
+        counts = np.bincount(self.setting[merged], minlength=len(self.operators))
+        parts = [f"{counts[0]} as indexed"]
+        parts += [
+            f"{n} reindexed by {name}" for n, name in zip(counts[1:], self.operators[1:], strict=True) if n
+        ]
+        uncertain = int((merged & ~(self.margin_z >= CERTAIN_Z)).sum())
+        like = f", in the setting of {self.followed}" if self.followed else ""
+        return [
+            *self.notices,
+            f"indexing ambiguity resolved{like}: {counts.sum()} lattices: {', '.join(parts)}; "
+            f"{uncertain} not certain",
+        ]
+
+
+def resolve_setting(
+    hkl: NDArray[np.int32],
+    row: NDArray[np.int64],
+    intensity: NDArray[np.float64],
+    noise_variance: NDArray[np.float64],
+    factor: NDArray[np.float64],
+    *,
+    n_lattices: int,
+    unit: AsymmetricUnit,
+    max_obliquity_deg: float,
+    min_observations: int = 1,
+    reference: SettingReferenceTable | None = None,
+    key: str = "",
+) -> SettingResolution:
+    """Which reindexing brings each lattice into the common setting.
+
+    Parameters
+    ----------
+    hkl : (n_observations, 3) array
+        As indexed.
+    row : (n_observations,) array
+        The lattice of each, ascending.
+    intensity, noise_variance, factor : (n_observations,) array
+        As in `ssx_processing.kernels.merging.Observations`.
+    unit
+        Asymmetric unit to the resolution of the observations.
+    max_obliquity_deg
+        Up to which a lattice counts as more symmetric than its space group.
+    min_observations
+        Lattices with fewer stay as they are and have no say.
+    reference
+        Its setting is taken if the lattices can be compared with it.
+    key
+        Of the merge, for the reference that comes of it.
+    """
+    operators = (
+        IDENTITY,
+        *indexing_ambiguity_operators(unit.unit_cell, unit.space_group, max_obliquity_deg),
+    )
+    enough = np.bincount(row, minlength=n_lattices) >= max(min_observations, 1)
+    if len(operators) == 1 or not enough.any():
+        return unresolved_setting(operators, n_lattices)
+    keep = enough[row]
+    observations = _observations(
+        hkl[keep], row[keep], intensity[keep], noise_variance[keep], factor[keep], enough, unit, operators
+    )
+    known, notices = _known_sums(reference, unit)
+    found = resolve_ambiguity(observations, len(unit), composition_table(operators, unit.space_group), known)
+    if known is not None and reference is not None and not found.followed:
+        notices.append(
+            f"the reference {reference.key} does not tell how the lattices are indexed; it is not used"
+        )
+    result = _resolution(found, operators, enough, unit, reference, key, notices)
+    logger.info("indexing ambiguity: %s", "; ".join(result.words(enough)))
+    return result
+
+
+def unresolved_setting(operators: tuple[str, ...], n_lattices: int) -> SettingResolution:
+    """All lattices stay as they were indexed."""
+    nothing = np.full(n_lattices, np.nan)
+    setting = np.zeros(n_lattices, np.int64)
+    return SettingResolution(operators, setting, nothing, nothing, False, 0.0, 0.0, "", None)
+
+
+def reindex_observations(
+    hkl: NDArray[np.int32], row: NDArray[np.int64], resolution: SettingResolution
+) -> NDArray[np.int32]:
+    """(n_observations, 3) indices in the common setting."""
+    result = hkl.copy()
+    of_observation = resolution.setting[row]
+    for k, operator in enumerate(resolution.operators[1:], start=1):
+        which = of_observation == k
+        result[which] = reindexed(hkl[which], operator)
+    return result
+
+
+def _observations(
+    hkl: NDArray[np.int32],
+    row: NDArray[np.int64],
+    intensity: NDArray[np.float64],
+    noise_variance: NDArray[np.float64],
+    factor: NDArray[np.float64],
+    enough: NDArray[np.bool_],
+    unit: AsymmetricUnit,
+    operators: Sequence[str],
+) -> SettingObservations:
+    """What the kernel compares; lattices without enough observations are no longer counted."""
+    uid = uid_by_operator(hkl, unit, operators)
+    there = uid.min(axis=1) >= 0
+    uid, number = uid[there], (np.cumsum(enough) - 1)[row[there]]
+    sizes = np.bincount(number, minlength=int(enough.sum()))
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    value, weight = normalised_amplitudes(
+        offsets, unit.s_squared[uid[:, 0]], intensity[there], noise_variance[there], factor[there]
+    )
+    return SettingObservations(offsets, uid, value, weight)
+
+
+def _known_sums(
+    reference: SettingReferenceTable | None, unit: AsymmetricUnit
+) -> tuple[SettingReference | None, list[str]]:
+    """The reference on the reflections of this merge; nothing, and why, if it is of another crystal."""
+    if reference is None:
+        return None, []
+    group = gemmi.find_spacegroup_by_name(reference.space_group)
+    same_laue = group is not None and group.laue_str() == gemmi.SpaceGroup(unit.space_group).laue_str()
+    if not same_laue or not _alike(reference.unit_cell, unit.unit_cell):
+        cell = " ".join(f"{x:.2f}" for x in reference.unit_cell)
+        return None, [
+            f"the reference {reference.key} for the indexing setting is of another crystal form "
+            f"({reference.space_group}, {cell}); it is not used"
+        ]
+    uid, _ = unit.find(*reference.hkl.T)
+    sums = np.zeros((len(unit), 2))
+    seen = uid >= 0
+    np.add.at(sums, uid[seen], np.stack([reference.weight * reference.amplitude, reference.weight], 1)[seen])
+    return SettingReference(sums), []
+
+
+def _alike(first: UnitCell, second: UnitCell) -> bool:
+    difference = np.abs(np.subtract(first, second))
+    lengths = difference[:3] <= _LENGTH_TOLERANCE * np.array(second[:3])
+    return bool(lengths.all() and (difference[3:] <= _ANGLE_TOLERANCE_DEG).all())
+
+
+def _resolution(
+    found: ResolvedSettings,
+    operators: tuple[str, ...],
+    enough: NDArray[np.bool_],
+    unit: AsymmetricUnit,
+    reference: SettingReferenceTable | None,
+    key: str,
+    notices: Sequence[str],
+) -> SettingResolution:
+    setting = np.zeros(len(enough), np.int64)
+    margin, margin_z = np.full(len(enough), np.nan), np.full(len(enough), np.nan)
+    setting[enough], margin[enough], margin_z[enough] = found.setting, found.margin, found.margin_z
+    seen = found.sums[:, 1] > 0
+    table = SettingReferenceTable(
+        unit_cell=unit.unit_cell,
+        space_group=unit.space_group,
+        key=key,
+        n_lattices=int(enough.sum()),
+        hkl=unit.hkl[seen],
+        amplitude=found.sums[seen, 0] / found.sums[seen, 1],
+        weight=found.sums[seen, 1],
+    )
+    return SettingResolution(
+        operators=operators,
+        setting=setting,
+        margin=margin,
+        margin_z=margin_z,
+        resolved=found.resolved,
+        significance=found.significance,
+        agreement=found.agreement,
+        followed=reference.key if found.followed and reference is not None else "",
+        reference=table if found.resolved else None,
+        notices=tuple(notices),
+    )
