@@ -43,6 +43,8 @@ class SettingReferenceTable:
     """(n,) normalised amplitudes less their mean."""
     weight: NDArray[np.float64]
     """(n,) sum of the weights of the observations; at most 1 for each."""
+    chunks: tuple[str, ...] = ()
+    """Names of the chunks it was made from."""
     sha256: str = ""
     """Of the file it was read from."""
 
@@ -58,6 +60,7 @@ def write_setting_reference(path: Path, reference: SettingReferenceTable) -> Non
         "space_group": reference.space_group,
         "key": reference.key,
         "n_lattices": reference.n_lattices,
+        "chunks": list(reference.chunks),
     }
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     metadata = {**(arrow.schema.metadata or {}), _METADATA: json.dumps(content).encode()}
@@ -113,6 +116,7 @@ def _from_parquet(path: Path, digest: str) -> SettingReferenceTable:
         hkl=table[["h", "k", "l"]].to_numpy(np.int32),
         amplitude=table["amplitude"].to_numpy(np.float64),
         weight=table["weight"].to_numpy(np.float64),
+        chunks=tuple(content["chunks"]),
         sha256=digest,
     )
 

@@ -35,6 +35,13 @@ class SettingReference:
 
     sums: NDArray[np.float64]
     """(n_unique, 2): sum of weight times amplitude (mean 0), and of weight; 0 where unknown."""
+    independent: bool = True
+    """Whether none of the lattices is part of it; if one is, it decides on names only."""
+
+    @property
+    def to_add(self) -> NDArray[np.float64]:
+        """What it adds to the sums of the lattices."""
+        return self.sums if self.independent else np.zeros_like(self.sums)
 
 
 @dataclass(frozen=True)
@@ -84,13 +91,11 @@ def resolve_ambiguity(
     n_seed = min(N_SEED_LATTICES, max(N_SEED_ROWS // o.n_operators, 2))
     seed = np.sort(np.argsort(-information, kind="stable")[:n_seed])
     some = _selected(o, seed)
-    known = None if reference is None else reference.sums
-    if known is not None:
-        significance, agreement = _reference_test(some, known)
+    if reference is not None:
+        significance, agreement = _reference_test(some, reference.sums)
         if significance >= MIN_SIGNIFICANCE:
-            guesses = [score_settings(some, known).best, *_named_like(known, some, n_unique, composition)]
-            setting = _extended(o, seed, _best_start(some, guesses, n_unique, known), n_unique, known)
-            return _result(o, setting, n_unique, known, significance, agreement)
+            setting = _following(o, seed, some, n_unique, composition, reference)
+            return _result(o, setting, n_unique, reference, significance, agreement)
     significance, agreement = _cross_test(some, n_unique)
     if significance < MIN_SIGNIFICANCE:
         return _unresolved(o, n_unique, significance, agreement)
@@ -99,16 +104,34 @@ def resolve_ambiguity(
     return _result(o, _most_as_indexed(setting, composition), n_unique, None, significance, agreement)
 
 
+def _following(
+    o: SettingObservations,
+    seed: NDArray[np.int64],
+    some: SettingObservations,
+    n_unique: int,
+    composition: NDArray[np.int64],
+    reference: SettingReference,
+) -> NDArray[np.int64]:
+    """Settings that are called as the reference calls them."""
+    known, added = reference.sums, reference.to_add
+    guesses = [
+        score_settings(some, known).best,
+        *(_named_like(known, some, guess, composition) for guess in guessed_settings(some, n_unique)),
+    ]
+    setting = _extended(o, seed, _best_start(some, guesses, n_unique, added), n_unique, added)
+    return _named_like(known, o, setting, composition)
+
+
 def _result(
     o: SettingObservations,
     setting: NDArray[np.int64],
     n_unique: int,
-    known: NDArray[np.float64] | None,
+    reference: SettingReference | None,
     significance: float,
     agreement: float,
 ) -> ResolvedSettings:
     sums = reference_sums(o, setting, n_unique)
-    scores = score_settings(o, sums if known is None else sums + known, setting)
+    scores = score_settings(o, sums if reference is None else sums + reference.to_add, setting)
     return ResolvedSettings(
         setting=setting,
         margin=scores.margin,
@@ -116,7 +139,7 @@ def _result(
         resolved=True,
         significance=significance,
         agreement=agreement,
-        followed=known is not None,
+        followed=reference is not None,
         sums=sums,
     )
 
@@ -173,15 +196,15 @@ def _refined(
 
 
 def _named_like(
-    known: NDArray[np.float64], o: SettingObservations, n_unique: int, composition: NDArray[np.int64]
-) -> Iterable[NDArray[np.int64]]:
-    """Guesses without the reference, their settings renamed so that they agree with it best."""
-    cc = score_settings(o, known).cc
-    rows = np.arange(o.n_lattices)
+    known: NDArray[np.float64],
+    o: SettingObservations,
+    setting: NDArray[np.int64],
+    composition: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """The same settings under the names that agree with the reference best."""
+    cc, rows = score_settings(o, known).cc, np.arange(o.n_lattices)
     possible = [r for r in range(len(composition)) if composition[0, r] >= 0]
-    for guess in guessed_settings(o, n_unique):
-        renamed = [composition[guess, r] for r in possible]
-        yield max(renamed, key=lambda setting: cc[rows, setting].sum())
+    return max((composition[setting, r] for r in possible), key=lambda names: cc[rows, names].sum())
 
 
 def _most_as_indexed(setting: NDArray[np.int64], composition: NDArray[np.int64]) -> NDArray[np.int64]:

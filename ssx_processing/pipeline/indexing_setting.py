@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gemmi
@@ -104,6 +104,7 @@ def resolve_setting(
     min_observations: int = 1,
     reference: SettingReferenceTable | None = None,
     key: str = "",
+    chunks: Sequence[str] = (),
 ) -> SettingResolution:
     """Which reindexing brings each lattice into the common setting.
 
@@ -123,8 +124,8 @@ def resolve_setting(
         Lattices with fewer stay as they are and have no say.
     reference
         Its setting is taken if the lattices can be compared with it.
-    key
-        Of the merge, for the reference that comes of it.
+    key, chunks
+        Of the merge and what it merges, for the reference that comes of it.
     """
     operators = (
         IDENTITY,
@@ -137,13 +138,15 @@ def resolve_setting(
     observations = _observations(
         hkl[keep], row[keep], intensity[keep], noise_variance[keep], factor[keep], enough, unit, operators
     )
-    known, notices = _known_sums(reference, unit)
+    known, notices = _known_sums(reference, unit, chunks)
     found = resolve_ambiguity(observations, len(unit), composition_table(operators, unit.space_group), known)
     if known is not None and reference is not None and not found.followed:
         notices.append(
             f"the reference {reference.key} does not tell how the lattices are indexed; it is not used"
         )
-    result = _resolution(found, operators, enough, unit, reference, key, notices)
+    result = _resolution(found, operators, enough, unit, reference, notices)
+    if result.resolved:
+        result = replace(result, reference=_reference_of(found, unit, int(enough.sum()), key, chunks))
     logger.info("indexing ambiguity: %s", "; ".join(result.words(enough)))
     return result
 
@@ -190,7 +193,7 @@ def _observations(
 
 
 def _known_sums(
-    reference: SettingReferenceTable | None, unit: AsymmetricUnit
+    reference: SettingReferenceTable | None, unit: AsymmetricUnit, chunks: Sequence[str]
 ) -> tuple[SettingReference | None, list[str]]:
     """The reference on the reflections of this merge; nothing, and why, if it is of another crystal."""
     if reference is None:
@@ -207,7 +210,7 @@ def _known_sums(
     sums = np.zeros((len(unit), 2))
     seen = uid >= 0
     np.add.at(sums, uid[seen], np.stack([reference.weight * reference.amplitude, reference.weight], 1)[seen])
-    return SettingReference(sums), []
+    return SettingReference(sums, independent=set(chunks).isdisjoint(reference.chunks)), []
 
 
 def _alike(first: UnitCell, second: UnitCell) -> bool:
@@ -222,22 +225,11 @@ def _resolution(
     enough: NDArray[np.bool_],
     unit: AsymmetricUnit,
     reference: SettingReferenceTable | None,
-    key: str,
     notices: Sequence[str],
 ) -> SettingResolution:
     setting = np.zeros(len(enough), np.int64)
     margin, margin_z = np.full(len(enough), np.nan), np.full(len(enough), np.nan)
     setting[enough], margin[enough], margin_z[enough] = found.setting, found.margin, found.margin_z
-    seen = found.sums[:, 1] > 0
-    table = SettingReferenceTable(
-        unit_cell=unit.unit_cell,
-        space_group=unit.space_group,
-        key=key,
-        n_lattices=int(enough.sum()),
-        hkl=unit.hkl[seen],
-        amplitude=found.sums[seen, 0] / found.sums[seen, 1],
-        weight=found.sums[seen, 1],
-    )
     return SettingResolution(
         operators=operators,
         setting=setting,
@@ -247,6 +239,23 @@ def _resolution(
         significance=found.significance,
         agreement=found.agreement,
         followed=reference.key if found.followed and reference is not None else "",
-        reference=table if found.resolved else None,
+        reference=None,
         notices=tuple(notices),
+    )
+
+
+def _reference_of(
+    found: ResolvedSettings, unit: AsymmetricUnit, n_lattices: int, key: str, chunks: Sequence[str]
+) -> SettingReferenceTable:
+    """What later merges can follow."""
+    seen = found.sums[:, 1] > 0
+    return SettingReferenceTable(
+        unit_cell=unit.unit_cell,
+        space_group=unit.space_group,
+        key=key,
+        n_lattices=n_lattices,
+        hkl=unit.hkl[seen],
+        amplitude=found.sums[seen, 0] / found.sums[seen, 1],
+        weight=found.sums[seen, 1],
+        chunks=tuple(chunks),
     )

@@ -134,7 +134,8 @@ def _merge_to_best_resolution(
     """Merge to the resolution asked for, or first to the last observation and then to where they end."""
     merging, space_group = settings.merging, settings.sample.space_group
     candidates = select_candidates(data, space_group, merging, settings.sample.unit_cell)
-    candidates, resolution = in_one_setting(candidates, settings, reference, key)
+    chunks = sorted(set(data.lattices["chunk"]))
+    candidates, resolution = in_one_setting(candidates, settings, reference, key, chunks)
 
     def merge_all_to(d_min: float) -> Merged:
         return merge_to(

@@ -1,5 +1,6 @@
 """The common setting as a step of the merge: which reference counts, and the candidates reindexed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def in_one_setting(
     settings: ProcessingSettings,
     reference: SettingReferenceTable | None,
     key: str,
+    chunks: Sequence[str],
 ) -> tuple[Candidates, SettingResolution]:
     """Reindex the candidates; those whose setting is less certain than asked for are left out."""
     merging = settings.merging
@@ -93,6 +95,7 @@ def in_one_setting(
         min_observations=merging.min_observations,
         reference=reference,
         key=key,
+        chunks=chunks,
     )
     reasons = candidates.reasons.copy()
     if resolution.resolved and merging.min_ambiguity_z is not None:
