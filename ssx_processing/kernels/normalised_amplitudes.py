@@ -6,6 +6,8 @@ resolution and cut at 2.4, correlate better with the truth than the intensities 
 observations must count less (docs/explanations/indexing-ambiguity.md has the comparison).
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -20,12 +22,23 @@ _N_PASSES = 3
 _LEAST_SCALE = 0.05
 
 
+@dataclass(frozen=True)
+class FallOff:
+    """How intensities fall off with resolution."""
+
+    volume: float
+    """(sin(theta)/lambda)³ at the highest resolution, 1/Å³; shells are equal parts of it."""
+    means: NDArray[np.float64]
+    """(N_SHELLS,) mean intensity of each shell, on any scale."""
+
+
 def normalised_amplitudes(
     offsets: NDArray[np.int64],
     s_squared: NDArray[np.float64],
     intensity: NDArray[np.float64],
     noise_variance: NDArray[np.float64],
     factor: NDArray[np.float64],
+    fall_off: FallOff | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Amplitudes with mean 0 in each lattice, and their weights.
 
@@ -39,25 +52,38 @@ def normalised_amplitudes(
         Photons, and photons² at zero intensity.
     factor : (n_observations,) array
         How near to the Ewald sphere, at most 1.
+    fall_off
+        Of these or of other lattices; by default of these. With a given one the amplitudes of a lattice do
+        not depend on which others there are.
 
     Returns
     -------
     value, weight : (n_observations,) array
         Dimensionless; a lattice with a mean intensity below zero has weights 0.
     """
-    shell = _shells(s_squared)
+    if fall_off is None:
+        fall_off = mean_fall_off(offsets, s_squared, intensity)
+    shell, means = _shells(s_squared, fall_off.volume), fall_off.means
+    log_g, slope = _scales(offsets, shell, intensity, s_squared, means)
+    return _values(offsets, shell, intensity, noise_variance, factor, s_squared, means, log_g, slope)
+
+
+def mean_fall_off(
+    offsets: NDArray[np.int64], s_squared: NDArray[np.float64], intensity: NDArray[np.float64]
+) -> FallOff:
+    """Mean intensities against resolution, all lattices on one scale."""
+    volume = max(float(s_squared.max(initial=0.0)) ** 1.5, 1e-12)
+    shell = _shells(s_squared, volume)
     means = np.ones(N_SHELLS)
     log_g, slope = np.zeros(len(offsets) - 1), np.zeros(len(offsets) - 1)
     for _ in range(_N_PASSES):
         means = _shell_means(offsets, shell, intensity, s_squared, log_g, slope)
         log_g, slope = _scales(offsets, shell, intensity, s_squared, means)
-    return _values(offsets, shell, intensity, noise_variance, factor, s_squared, means, log_g, slope)
+    return FallOff(volume, means)
 
 
-def _shells(s_squared: NDArray[np.float64]) -> NDArray[np.int64]:
-    volume = s_squared**1.5
-    top = max(float(volume.max(initial=0.0)), 1e-12)
-    return np.minimum((N_SHELLS * volume / top).astype(np.int64), N_SHELLS - 1)
+def _shells(s_squared: NDArray[np.float64], volume: float) -> NDArray[np.int64]:
+    return np.minimum((N_SHELLS * s_squared**1.5 / volume).astype(np.int64), N_SHELLS - 1)
 
 
 @njit(cache=True, nogil=True)

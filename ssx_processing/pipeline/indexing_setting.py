@@ -2,8 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import gemmi
 import numpy as np
@@ -11,84 +10,16 @@ from numpy.typing import NDArray
 
 from ssx_processing.formats.setting_reference import SettingReferenceTable
 from ssx_processing.kernels.ambiguity import ResolvedSettings, SettingReference, resolve_ambiguity
-from ssx_processing.kernels.normalised_amplitudes import normalised_amplitudes
+from ssx_processing.kernels.normalised_amplitudes import FallOff, mean_fall_off, normalised_amplitudes
 from ssx_processing.kernels.reindexing import IDENTITY, composition_table, reindexed, uid_by_operator
-from ssx_processing.kernels.setting_scores import SettingObservations
+from ssx_processing.kernels.setting_scores import SettingObservations, score_settings
 from ssx_processing.kernels.symmetry import AsymmetricUnit, indexing_ambiguity_operators
 from ssx_processing.models import UnitCell
+from ssx_processing.pipeline.setting_resolution import SettingBasis, SettingResolution, unresolved_setting
 
 logger = logging.getLogger(__name__)
 
-NOT_CERTAIN = "setting not certain"
-"""Why a lattice is left out whose margin is smaller than asked for."""
-CERTAIN_Z = 2.0
-"""A setting is called certain if its margin is so many standard deviations: 98 in 100 are right."""
 _LENGTH_TOLERANCE, _ANGLE_TOLERANCE_DEG = 0.03, 2.0
-
-
-@dataclass(frozen=True)
-class SettingResolution:
-    """The setting of each lattice; arrays of n_lattices elements."""
-
-    operators: tuple[str, ...]
-    """Triplets that act on hkl, "h,k,l" first; that alone if there is one way to index."""
-    setting: NDArray[np.int64]
-    """Which operator is applied; 0 where there is nothing to tell."""
-    margin: NDArray[np.float64]
-    """Correlation with all others less that in the next best setting; nan where there is none."""
-    margin_z: NDArray[np.float64]
-    """The same in standard deviations."""
-    resolved: bool
-    significance: float
-    """Standard deviations by which the settings are better on reflections they were not chosen with."""
-    agreement: float
-    """Fraction of lattices whose setting these reflections alone confirm."""
-    followed: str
-    """Key of the reference whose setting was taken; empty if none."""
-    reference: SettingReferenceTable | None
-    """What these lattices say; None if there is nothing to tell, or it was not resolved."""
-    notices: tuple[str, ...] = ()
-    """What a person should know of the reference."""
-
-    @property
-    def reindexing(self) -> NDArray[np.str_]:
-        """Triplet of each lattice."""
-        return np.array(self.operators)[self.setting]
-
-    def details(self) -> dict[str, Any]:
-        """For summary.json."""
-        return {
-            "operators": list(self.operators),
-            "resolved": self.resolved,
-            "significance": self.significance,
-            "agreement": self.agreement,
-            "in_setting_of": self.followed,
-        }
-
-    def words(self, merged: NDArray[np.bool_]) -> list[str]:
-        """Sentences on what was resolved, for the lattices that are merged; none if there was nothing."""
-        if len(self.operators) == 1:
-            return []
-        ways = "; ".join(self.operators[1:])
-        if not self.resolved:
-            return [
-                *self.notices,
-                f"the lattice can be indexed in {len(self.operators)} ways that the symmetry tells apart "
-                f"({ways}); the intensities do not tell them apart, so all lattices are merged as indexed: "
-                "they are too few or too weak, or the crystals are twinned, or their symmetry is higher",
-            ]
-        counts = np.bincount(self.setting[merged], minlength=len(self.operators))
-        parts = [f"{counts[0]} as indexed"]
-        parts += [
-            f"{n} reindexed by {name}" for n, name in zip(counts[1:], self.operators[1:], strict=True) if n
-        ]
-        uncertain = int((merged & ~(self.margin_z >= CERTAIN_Z)).sum())
-        like = f", in the setting of {self.followed}" if self.followed else ""
-        return [
-            *self.notices,
-            f"indexing ambiguity resolved{like}: {counts.sum()} lattices: {', '.join(parts)}; "
-            f"{uncertain} not certain",
-        ]
 
 
 def resolve_setting(
@@ -135,7 +66,7 @@ def resolve_setting(
     if len(operators) == 1 or not enough.any():
         return unresolved_setting(operators, n_lattices)
     keep = enough[row]
-    observations = _observations(
+    observations, fall_off = _observations(
         hkl[keep], row[keep], intensity[keep], noise_variance[keep], factor[keep], enough, unit, operators
     )
     known, notices = _known_sums(reference, unit, chunks)
@@ -146,16 +77,10 @@ def resolve_setting(
         )
     result = _resolution(found, operators, enough, unit, reference, notices)
     if result.resolved:
-        result = replace(result, reference=_reference_of(found, unit, int(enough.sum()), key, chunks))
+        table = _reference_of(found, unit, int(enough.sum()), key, chunks)
+        result = replace(result, reference=table, basis=SettingBasis(found.sums, fall_off))
     logger.info("indexing ambiguity: %s", "; ".join(result.words(enough)))
     return result
-
-
-def unresolved_setting(operators: tuple[str, ...], n_lattices: int) -> SettingResolution:
-    """All lattices stay as they were indexed."""
-    nothing = np.full(n_lattices, np.nan)
-    setting = np.zeros(n_lattices, np.int64)
-    return SettingResolution(operators, setting, nothing, nothing, False, 0.0, 0.0, "", None)
 
 
 def reindex_observations(
@@ -170,6 +95,54 @@ def reindex_observations(
     return result
 
 
+def follow_resolution(
+    resolution: SettingResolution,
+    hkl: NDArray[np.int32],
+    row: NDArray[np.int64],
+    intensity: NDArray[np.float64],
+    noise_variance: NDArray[np.float64],
+    factor: NDArray[np.float64],
+    *,
+    n_lattices: int,
+    unit: AsymmetricUnit,
+) -> SettingResolution:
+    """Settings of more lattices, from those of some that were resolved before.
+
+    What comes out for a lattice depends on these only, so that very many may be taken in any portions.
+    Arguments as for `resolve_setting`, with the same unit.
+    """
+    if resolution.basis is None:
+        return unresolved_setting(resolution.operators, n_lattices)
+    enough = np.bincount(row, minlength=n_lattices) > 0
+    observations, _ = _observations(
+        hkl,
+        row,
+        intensity,
+        noise_variance,
+        factor,
+        enough,
+        unit,
+        resolution.operators,
+        resolution.basis.fall_off,
+    )
+    scores = score_settings(observations, resolution.basis.sums)
+    setting, margin, z = _of_all(enough, scores.best, scores.margin, scores.margin_z)
+    return replace(resolution, setting=setting, margin=margin, margin_z=z)
+
+
+def _of_all(
+    enough: NDArray[np.bool_],
+    setting: NDArray[np.int64],
+    margin: NDArray[np.float64],
+    margin_z: NDArray[np.float64],
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """The same for all lattices: those that had no say stay as they are, with a margin of nan."""
+    settings = np.zeros(len(enough), np.int64)
+    margins, z = np.full(len(enough), np.nan), np.full(len(enough), np.nan)
+    settings[enough], margins[enough], z[enough] = setting, margin, margin_z
+    return settings, margins, z
+
+
 def _observations(
     hkl: NDArray[np.int32],
     row: NDArray[np.int64],
@@ -179,17 +152,21 @@ def _observations(
     enough: NDArray[np.bool_],
     unit: AsymmetricUnit,
     operators: Sequence[str],
-) -> SettingObservations:
+    fall_off: FallOff | None = None,
+) -> tuple[SettingObservations, FallOff]:
     """What the kernel compares; lattices without enough observations are no longer counted."""
     uid = uid_by_operator(hkl, unit, operators)
-    there = uid.min(axis=1) >= 0
+    there = uid.min(axis=1, initial=0) >= 0
     uid, number = uid[there], (np.cumsum(enough) - 1)[row[there]]
     sizes = np.bincount(number, minlength=int(enough.sum()))
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    s_squared = unit.s_squared[uid[:, 0]]
+    if fall_off is None:
+        fall_off = mean_fall_off(offsets, s_squared, intensity[there])
     value, weight = normalised_amplitudes(
-        offsets, unit.s_squared[uid[:, 0]], intensity[there], noise_variance[there], factor[there]
+        offsets, s_squared, intensity[there], noise_variance[there], factor[there], fall_off
     )
-    return SettingObservations(offsets, uid, value, weight)
+    return SettingObservations(offsets, uid, value, weight), fall_off
 
 
 def _known_sums(
@@ -227,9 +204,7 @@ def _resolution(
     reference: SettingReferenceTable | None,
     notices: Sequence[str],
 ) -> SettingResolution:
-    setting = np.zeros(len(enough), np.int64)
-    margin, margin_z = np.full(len(enough), np.nan), np.full(len(enough), np.nan)
-    setting[enough], margin[enough], margin_z[enough] = found.setting, found.margin, found.margin_z
+    setting, margin, margin_z = _of_all(enough, found.setting, found.margin, found.margin_z)
     return SettingResolution(
         operators=operators,
         setting=setting,

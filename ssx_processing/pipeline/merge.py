@@ -18,12 +18,12 @@ from ssx_processing.kernels.merging import estimate
 from ssx_processing.kernels.statistics import shell_statistics, wilson_b
 from ssx_processing.models import MergeSummary, ShellStatistics
 from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
-from ssx_processing.pipeline.indexing_setting import SettingResolution
 from ssx_processing.pipeline.lattice_filter import cluster_words
 from ssx_processing.pipeline.merge_input import MergeInput, read_merge_input
 from ssx_processing.pipeline.merge_setting import SampleReference, in_one_setting, reference_to_follow
 from ssx_processing.pipeline.merge_steps import Merged, excluded_counts, merge_to, select_candidates
 from ssx_processing.pipeline.resolution import resolution_from_cc_half, resolution_from_completeness
+from ssx_processing.pipeline.setting_resolution import SettingResolution
 from ssx_processing.settings import MergingSettings, ProcessingSettings, content_key
 
 logger = logging.getLogger(__name__)

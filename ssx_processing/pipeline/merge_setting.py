@@ -14,13 +14,9 @@ from ssx_processing.formats.setting_reference import (
     read_setting_reference,
 )
 from ssx_processing.kernels.symmetry import asymmetric_unit
-from ssx_processing.pipeline.indexing_setting import (
-    NOT_CERTAIN,
-    SettingResolution,
-    reindex_observations,
-    resolve_setting,
-)
+from ssx_processing.pipeline.indexing_setting import reindex_observations, resolve_setting
 from ssx_processing.pipeline.merge_steps import Candidates
+from ssx_processing.pipeline.setting_resolution import NOT_CERTAIN, SettingResolution
 from ssx_processing.settings import ProcessingSettings
 
 

@@ -25,6 +25,7 @@ from ssx_processing.pipeline.report_indexing import indexing_section
 from ssx_processing.pipeline.report_merge_plots import scale_plots, shell_plots
 from ssx_processing.pipeline.report_notices import Notice, notices
 from ssx_processing.pipeline.report_plots import PlotWriter
+from ssx_processing.pipeline.report_setting_plot import setting_plots
 
 TEMPLATE = "report_template.html"
 
@@ -151,7 +152,8 @@ def _merged_section(data: ReportData, plots: PlotWriter) -> str:
     if data.merge is None:
         return ""
     curves = plots.row(shell_plots(data.merge, data.settings.merging.cc_half_limit))
-    return page.section("merging", "Merged intensities", curves, tables.shell_table(data))
+    settings = plots.row(setting_plots(data.merge))
+    return page.section("merging", "Merged intensities", curves, tables.shell_table(data), settings)
 
 
 def _provenance(data: ReportData, plots: PlotWriter) -> list[str]:

@@ -12,8 +12,9 @@ from ssx_processing.errors import MergeError
 from ssx_processing.formats.chunk_folder import write_chunk
 from ssx_processing.formats.setting_reference import FILE_NAME, read_setting_reference
 from ssx_processing.models import MergeSummary, UnitCell
-from ssx_processing.pipeline.indexing_setting import NOT_CERTAIN
+from ssx_processing.pipeline.indexing_setting import follow_resolution, resolve_setting
 from ssx_processing.pipeline.merge import merge_chunks
+from ssx_processing.pipeline.setting_resolution import NOT_CERTAIN, SettingResolution
 from ssx_processing.settings import MergingSettings, ProcessingSettings, SampleSettings
 from ssx_processing.simulation.ambiguous_stills import AmbiguousStills, ambiguous_stills
 
@@ -182,6 +183,27 @@ def test_margins_are_the_same_when_a_reference_of_the_same_lattices_is_followed(
     columns = ["reindexing", "ambiguity_margin", "ambiguity_z"]
     tables = [pd.read_parquet(one.folder / "lattices.parquet", columns=columns) for one in (first, again)]
     pd.testing.assert_frame_equal(tables[0], tables[1])
+
+
+def test_lattices_follow_in_portions_what_some_have_settled(
+    first_chip: AmbiguousStills, second_chip: AmbiguousStills
+):
+    def resolution(chip: AmbiguousStills, which: slice, known: SettingResolution | None) -> SettingResolution:
+        row = np.repeat(np.arange(len(chip.setting)), np.diff(chip.offsets))
+        keep = np.isin(row, np.arange(len(chip.setting))[which])
+        row = row[keep] - row[keep][0]
+        arrays = (chip.hkl[keep], row, chip.intensity[keep], chip.noise_variance[keep], chip.factor[keep])
+        n = int(row.max()) + 1
+        if known is None:
+            return resolve_setting(*arrays, n_lattices=n, unit=chip.unit, max_obliquity_deg=0.5)
+        return follow_resolution(known, *arrays, n_lattices=n, unit=chip.unit)
+
+    settled = resolution(first_chip, slice(None), None)
+    whole = resolution(second_chip, slice(None), settled)
+    parts = [resolution(second_chip, slice(*edges), settled) for edges in ((0, 7), (7, 60))]
+    np.testing.assert_array_equal(whole.setting, second_chip.setting)
+    np.testing.assert_array_equal(np.concatenate([part.setting for part in parts]), whole.setting)
+    np.testing.assert_array_equal(np.concatenate([part.margin for part in parts]), whole.margin)
 
 
 def test_uncertain_lattices_are_left_out_on_request(tmp_path: Path, second_chip: AmbiguousStills):
