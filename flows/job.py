@@ -254,7 +254,12 @@ def sample_folder(group: DataCollectionGroup, folder: Path, site: SiteSettings) 
     if not protein or directory is None or folder != group_folder(group, site).resolve():
         return folder
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", protein)
-    return _site_folder(site.samples_folder, group, directory).resolve() / name
+    samples = (
+        _site_folder(site.samples_folder, group, directory)
+        if site.samples_folder
+        else folder.parent / "samples"
+    )
+    return samples.resolve() / name
 
 
 def _site_folder(template: str, group: DataCollectionGroup, directory: Path) -> Path:

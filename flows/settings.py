@@ -39,8 +39,9 @@ class SiteSettings(BaseSettings):
     """Folder for the ledger and for Prefect's database, where nothing else is said."""
     processing_folder: str = "{image_directory}/../processing/ssx/group-{group_id}"
     """Where results of a group go; may use {image_directory}, {proposal}, {visit}, {beamline}, {group_id}."""
-    samples_folder: str = "{image_directory}/../processing/ssx/samples"
-    """What later groups of the same protein need to know, a folder for each; may use the same names."""
+    samples_folder: str = ""
+    """Where lies what later groups of the same protein need to know, a folder for each; may use the same
+    names; by default ``samples`` beside the group's folder."""
     experiment_types: tuple[str, ...] = SSX_EXPERIMENT_TYPES
     """What the watcher takes for serial crystallography."""
     processing: dict[str, Any] = {}
