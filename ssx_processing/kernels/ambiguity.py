@@ -96,10 +96,10 @@ def resolve_ambiguity(
         if significance >= MIN_SIGNIFICANCE:
             setting = _following(o, seed, some, n_unique, composition, reference)
             return _result(o, setting, n_unique, reference, significance, agreement)
-    significance, agreement = _cross_test(some, n_unique)
+    significance, agreement = _cross_test(some, n_unique, composition)
     if significance < MIN_SIGNIFICANCE:
         return _unresolved(o, n_unique, significance, agreement)
-    start = _best_start(some, guessed_settings(some, n_unique), n_unique)
+    start = _best_start(some, guessed_settings(some, n_unique, composition), n_unique)
     setting = _extended(o, seed, start, n_unique)
     return _result(o, _most_as_indexed(setting, composition), n_unique, None, significance, agreement)
 
@@ -116,7 +116,10 @@ def _following(
     known, added = reference.sums, reference.to_add
     guesses = [
         score_settings(some, known).best,
-        *(_named_like(known, some, guess, composition) for guess in guessed_settings(some, n_unique)),
+        *(
+            _named_like(known, some, guess, composition)
+            for guess in guessed_settings(some, n_unique, composition)
+        ),
     ]
     setting = _extended(o, seed, _best_start(some, guesses, n_unique, added), n_unique, added)
     return _named_like(known, o, setting, composition)
@@ -213,7 +216,7 @@ def _most_as_indexed(setting: NDArray[np.int64], composition: NDArray[np.int64])
     return composition[setting, int(np.argmax(kept))]
 
 
-def _cross_test(o: SettingObservations, n_unique: int) -> tuple[float, float]:
+def _cross_test(o: SettingObservations, n_unique: int, composition: NDArray[np.int64]) -> tuple[float, float]:
     """How much better settings are that were chosen with two thirds of the reflections, on the rest.
 
     Returns
@@ -222,7 +225,7 @@ def _cross_test(o: SettingObservations, n_unique: int) -> tuple[float, float]:
         Mean margin in standard deviations of that mean, and the fraction of lattices with a positive one.
     """
     chosen, tested = _parts(o)
-    setting = _best_start(chosen, guessed_settings(chosen, n_unique), n_unique)
+    setting = _best_start(chosen, guessed_settings(chosen, n_unique, composition), n_unique)
     scores = score_settings(tested, reference_sums(tested, setting, n_unique), setting, against_mean=True)
     # each pair of lattices speaks twice
     return _significance(scores) / np.sqrt(2), float(np.mean(scores.margin_z > 0))

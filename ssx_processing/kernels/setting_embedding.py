@@ -12,24 +12,37 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from ssx_processing.kernels.setting_scores import SettingObservations
 
 N_ANCHORS = 4
 """So many lattices in turn say what the settings of the others are called."""
-_DENSE_BELOW = 400
+_DENSE_BELOW = 40  # eigh of larger ones would start threads
 _TOLERANCE = 1e-3
 
 
-def guessed_settings(observations: SettingObservations, n_unique: int) -> Iterator[NDArray[np.int64]]:
-    """Settings of the lattices, (n_lattices,) arrays; several guesses, each up to renaming all settings."""
+def guessed_settings(
+    observations: SettingObservations, n_unique: int, composition: NDArray[np.int64]
+) -> Iterator[NDArray[np.int64]]:
+    """Settings of the lattices, (n_lattices,) arrays; several guesses, each up to renaming all settings.
+
+    Where some renaming breaks the symmetry of the merged reflections (P 4 in a nearly cubic lattice: only
+    one of three axes is the fourfold one), every name that an anchor can have is guessed.
+
+    Parameters
+    ----------
+    composition : (K, K) array
+        From `ssx_processing.kernels.reindexing.composition_table`.
+    """
+    names = range(1) if (composition >= 0).all() else range(len(composition))
     n, k = observations.n_lattices, observations.n_operators
     vectors = _leading_vectors(observations, n_unique)
     vectors = vectors.reshape(n, k, -1)
     strength = np.einsum("nkm,nkm->n", vectors, vectors)
     for anchor in np.argsort(-strength, kind="stable")[:N_ANCHORS]:
-        yield np.argmax(vectors @ vectors[anchor, 0], axis=1).astype(np.int64)
+        for name in names:
+            yield np.argmax(vectors @ vectors[anchor, name], axis=1).astype(np.int64)
 
 
 def _leading_vectors(observations: SettingObservations, n_unique: int) -> NDArray[np.float64]:
@@ -55,7 +68,10 @@ def _leading_vectors(observations: SettingObservations, n_unique: int) -> NDArra
     else:
         operator = LinearOperator((size, size), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
         start = np.random.default_rng(0).normal(size=size)
-        values, vectors = eigsh(operator, k=wanted, which="LA", v0=start, tol=_TOLERANCE)  # pyright: ignore[reportArgumentType]
+        try:
+            values, vectors = eigsh(operator, k=wanted, which="LA", v0=start, tol=_TOLERANCE)  # pyright: ignore[reportArgumentType]
+        except ArpackNoConvergence as error:  # those that did converge are as good a guess
+            values, vectors = error.eigenvalues, error.eigenvectors
     return vectors * np.sqrt(np.maximum(values, 0.0))
 
 
