@@ -156,6 +156,22 @@ def test_the_order_of_lattices_does_not_matter():
     np.testing.assert_array_equal(again.setting, found.setting[order])
 
 
+def test_how_lattices_were_indexed_does_not_matter():
+    stills = simulated(11, "P 3", HEXAGONAL, 60)
+    other = np.random.default_rng(1).integers(0, 4, 60)
+    composition = composition_table(stills.operators, "P 3")
+    o = observations_of(stills)
+    of_observation = np.repeat(other, np.diff(o.offsets))
+    # each lattice reindexed by another operator: under k it is what it was under that one followed by k
+    uid = np.take_along_axis(o.uid, composition[of_observation], axis=1)
+    found, again = (
+        resolve_ambiguity(x, len(stills.unit), composition)
+        for x in (o, SettingObservations(o.offsets, uid, o.value, o.weight))
+    )
+    assert again.significance == pytest.approx(found.significance)
+    assert len(set(zip(found.setting, composition[other, again.setting], strict=True))) == 4
+
+
 def test_a_lattice_is_compared_with_all_others_only():
     stills = simulated(9, "P 63", HEXAGONAL, 12)
     o, n = observations_of(stills), len(stills.unit)
