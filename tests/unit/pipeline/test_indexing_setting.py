@@ -14,6 +14,8 @@ from ssx_processing.formats.setting_reference import FILE_NAME, read_setting_ref
 from ssx_processing.models import MergeSummary, UnitCell
 from ssx_processing.pipeline.indexing_setting import follow_resolution, resolve_setting
 from ssx_processing.pipeline.merge import merge_chunks
+from ssx_processing.pipeline.report_data import MergeResult
+from ssx_processing.pipeline.report_setting_plot import setting_plots
 from ssx_processing.pipeline.setting_resolution import NOT_CERTAIN, SettingResolution
 from ssx_processing.settings import MergingSettings, ProcessingSettings, SampleSettings
 from ssx_processing.simulation.ambiguous_stills import AmbiguousStills, ambiguous_stills
@@ -220,6 +222,19 @@ def test_what_cannot_be_told_apart_is_said(tmp_path: Path):
     assert not reindexed_in(summary).any()
     assert any("do not tell them apart" in warning for warning in summary.warnings)
     assert not list(tmp_path.glob("indexing_reference*"))
+
+
+def test_the_report_shows_margins_by_setting(tmp_path: Path, first_chip: AmbiguousStills):
+    summary = merged(chunks_of(first_chip, tmp_path, "one.h5"), tmp_path)
+    lattices, reflections = (
+        pd.read_parquet(summary.folder / f"{name}.parquet") for name in ("lattices", "reflections")
+    )
+    (plot,) = setting_plots(MergeResult(summary, {}, lattices, reflections))
+    counts = {trace["name"]: int(np.sum(trace["y"])) for trace in plot.figure.data}
+    n = np.bincount(first_chip.setting)
+    assert counts == {"as indexed": n[0], "-h-k,k,-l": n[1]}
+    without = lattices.assign(ambiguity_margin=np.nan)
+    assert setting_plots(MergeResult(summary, {}, without, reflections)) == []
 
 
 def test_a_reference_that_is_not_there_stops_the_merge(tmp_path: Path, second_chip: AmbiguousStills):
