@@ -125,5 +125,31 @@ def composition_table(operators: Sequence[str], space_group: str) -> NDArray[np.
     return table
 
 
+def product_table(
+    first: Sequence[str], second: Sequence[str], among: Sequence[str], space_group: str
+) -> NDArray[np.int64]:
+    """Which operator of ``among`` is equivalent to one of ``first`` followed by one of ``second``.
+
+    Returns
+    -------
+    (len(first), len(second)) array
+        -1 where none is.
+
+    Examples
+    --------
+    >>> product_table(["h,k,l", "k,h,-l"], ["k,h,-l"], ["h,k,l", "k,h,-l"], "P 4").tolist()
+    [[1], [0]]
+    """
+    group = [
+        rotation.astype(np.float64) for rotation in rotations(known_space_group(space_group).operations())
+    ]
+    firsts, seconds, all_of_them = (
+        [reindexing_matrix(operator) / gemmi.Op.DEN for operator in operators]
+        for operators in (first, second, among)
+    )
+    coset = {_rounded(matrix @ s): k for k, matrix in enumerate(all_of_them) for s in group}
+    return np.array([[coset.get(_rounded(a @ b), -1) for b in seconds] for a in firsts], np.int64)
+
+
 def _rounded(matrix: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple((np.round(matrix, 4) + 0.0).ravel().tolist())

@@ -17,6 +17,7 @@ from ssx_processing.formats.setting_reference import SettingReferenceTable
 from ssx_processing.kernels.merging import estimate
 from ssx_processing.kernels.statistics import shell_statistics, wilson_b
 from ssx_processing.models import MergeSummary, ShellStatistics
+from ssx_processing.pipeline.cell_setting import after_nearest_cells, with_nearest_cells
 from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
 from ssx_processing.pipeline.lattice_filter import cluster_words
 from ssx_processing.pipeline.merge_input import MergeInput, read_merge_input
@@ -133,9 +134,11 @@ def _merge_to_best_resolution(
 ) -> tuple[Merged, SettingResolution, float, list[str]]:
     """Merge to the resolution asked for, or first to the last observation and then to where they end."""
     merging, space_group = settings.merging, settings.sample.space_group
+    data, nearest, chosen = with_nearest_cells(data, settings)
     candidates = select_candidates(data, space_group, merging, settings.sample.unit_cell)
     chunks = sorted(set(data.lattices["chunk"]))
     candidates, resolution = in_one_setting(candidates, settings, reference, key, chunks)
+    resolution = after_nearest_cells(resolution, nearest, chosen, space_group)
 
     def merge_all_to(d_min: float) -> Merged:
         return merge_to(

@@ -8,6 +8,7 @@ from ssx_processing.kernels.reindexing import (
     IDENTITY,
     composition_table,
     inverse_reindexed,
+    product_table,
     reindexed,
     uid_by_operator,
 )
@@ -100,6 +101,18 @@ def test_composition_is_one_operator_after_the_other(group: str, cell: UnitCell)
         for i, operator in enumerate(operators):
             both = reindexed(reindexed(hkl, operator), operators[r])
             once = reindexed(hkl, operators[table[i, r]])
+            np.testing.assert_array_equal(unit.find(*both.T)[0], unit.find(*once.T)[0])
+
+
+def test_products_are_found_where_some_break_the_symmetry():
+    cell: UnitCell = (50, 50, 50.1, 90, 90, 90)
+    unit, operators = asymmetric_unit(cell, "P 4", 5.0), operators_of(cell, "P 4")
+    hkl = gemmi.make_miller_array(gemmi.UnitCell(*cell), gemmi.SpaceGroup("P 4"), 6.0, unique=False)
+    table = product_table(operators, operators, operators, "P 4")
+    for i, first in enumerate(operators):
+        for j, second in enumerate(operators):
+            both = reindexed(reindexed(hkl, first), second)
+            once = reindexed(hkl, operators[table[i, j]])
             np.testing.assert_array_equal(unit.find(*both.T)[0], unit.find(*once.T)[0])
 
 

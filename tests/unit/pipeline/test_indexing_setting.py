@@ -12,6 +12,7 @@ from ssx_processing.errors import MergeError
 from ssx_processing.formats.chunk_folder import write_chunk
 from ssx_processing.formats.setting_reference import FILE_NAME, read_setting_reference
 from ssx_processing.models import MergeSummary, UnitCell
+from ssx_processing.pipeline.cell_setting import reindexed_cells
 from ssx_processing.pipeline.indexing_setting import follow_resolution, resolve_setting
 from ssx_processing.pipeline.merge import merge_chunks
 from ssx_processing.pipeline.report_data import MergeResult
@@ -47,13 +48,18 @@ def second_chip(first_chip: AmbiguousStills) -> AmbiguousStills:
     return simulated_chip(1, (0.25, 0.75), 60, truth=first_chip.truth)
 
 
-def chunks_of(stills: AmbiguousStills, folder: Path, name: str, n_chunks: int = 2) -> list[Path]:
-    """One lattice on each frame."""
+def chunks_of(
+    stills: AmbiguousStills, folder: Path, name: str, n_chunks: int = 2, cell: UnitCell = CELL
+) -> list[Path]:
+    """One lattice on each frame; their cells differ a little, and are those of the setting."""
     n = len(stills.setting)
     frame = np.repeat(np.arange(n), np.diff(stills.offsets))
     frames = pd.DataFrame({"frame": np.arange(n), "status": "integrated", "n_lattices": 1, "file": name})
-    cell = np.array(CELL) + 0.02 * np.sin(np.arange(n))[:, None] * [1, 1, 2, 0, 0, 0]
-    lattices = pd.DataFrame(cell, columns=["a", "b", "c", "alpha", "beta", "gamma"])
+    cells = np.array(cell) + 0.02 * np.sin(np.arange(n))[:, None] * [1, 1, 2, 0, 0, 0]
+    for k, operator in enumerate(stills.operators):
+        back = gemmi.Op(operator).inverse().as_hkl().triplet()
+        cells[stills.setting == k] = reindexed_cells(cells[stills.setting == k], back)
+    lattices = pd.DataFrame(cells, columns=["a", "b", "c", "alpha", "beta", "gamma"])
     lattices = lattices.assign(frame=np.arange(n), lattice=0, resolution_limit=D_MIN)
     observations = pd.DataFrame(stills.hkl, columns=["h", "k", "l"]).assign(
         frame=frame,
@@ -224,13 +230,30 @@ def test_what_cannot_be_told_apart_is_said(tmp_path: Path):
     assert not list(tmp_path.glob("indexing_reference*"))
 
 
+def test_swapped_axes_are_not_taken_for_another_crystal_form(tmp_path: Path):
+    cell: UnitCell = (50.0, 50.2, 60.0, 90.0, 90.0, 90.0)
+    stills = ambiguous_stills(
+        np.random.default_rng(3), unit_cell=cell, space_group="P 21 21 21", n_lattices=70, d_min=D_MIN
+    )
+    chunks = chunks_of(stills, tmp_path, "one.h5", cell=cell)
+    settings = ProcessingSettings(
+        sample=SampleSettings(unit_cell=cell, space_group="P212121"),
+        merging=MergingSettings(d_min=D_MIN, n_shells=5),
+    )
+    summary = merge_chunks(chunks, settings, tmp_path, chunks_expected=2, wavelength=1.0)
+    assert summary.lattices_merged == 70
+    assert summary.unit_cell[:2] == pytest.approx((50.0, 50.2), abs=0.01)
+    np.testing.assert_array_equal(reindexed_in(summary), stills.setting)
+
+
 def test_the_report_shows_margins_by_setting(tmp_path: Path, first_chip: AmbiguousStills):
     summary = merged(chunks_of(first_chip, tmp_path, "one.h5"), tmp_path)
     lattices, reflections = (
         pd.read_parquet(summary.folder / f"{name}.parquet") for name in ("lattices", "reflections")
     )
     (plot,) = setting_plots(MergeResult(summary, {}, lattices, reflections))
-    counts = {trace["name"]: int(np.sum(trace["y"])) for trace in plot.figure.data}
+    traces: list[Any] = list(plot.figure.select_traces())
+    counts = {trace["name"]: int(np.sum(trace["y"])) for trace in traces}
     n = np.bincount(first_chip.setting)
     assert counts == {"as indexed": n[0], "-h-k,k,-l": n[1]}
     without = lattices.assign(ambiguity_margin=np.nan)
