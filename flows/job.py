@@ -85,6 +85,8 @@ class Job:
     settings: RequestedSettings
     folder: Path
     group: DataCollectionGroup | None
+    sample_folder: Path
+    """What all merges of the same sample share: how it is indexed, where there are several ways."""
 
     @property
     def key(self) -> str:
@@ -126,7 +128,8 @@ def job_of_files(request: ProcessRequest, site: SiteSettings) -> Job:
     folder = request.folder.resolve()
     paths = tuple(path.resolve() for path in request.files)
     name = paths[0].name if len(paths) == 1 else f"{paths[0].name} ... ({len(paths)} files)"
-    return Job(name, (DataSet(name, paths, folder, None, geometry_of(request)),), settings, folder, None)
+    data_set = DataSet(name, paths, folder, None, geometry_of(request))
+    return Job(name, (data_set,), settings, folder, None, sample_folder=folder)
 
 
 def check_files(job: Job) -> None:
@@ -168,7 +171,9 @@ def job_of_group(request: ProcessRequest, group: DataCollectionGroup, site: Site
         )
         for collection in group.data_collections
     )
-    return Job(f"group {group.group_id}", data_sets, settings, folder, group)
+    return Job(
+        f"group {group.group_id}", data_sets, settings, folder, group, sample_folder(group, folder, site)
+    )
 
 
 def collection_folder(folder: Path, collection: DataCollection) -> Path:
@@ -240,7 +245,32 @@ def group_folder(group: DataCollectionGroup, site: SiteSettings) -> Path:
             f"data collection {group.data_collections[0].data_collection_id} has no imageDirectory in ISPyB; "
             f"name the images: ssx process FILE ... --cell ... --space-group ..."
         )
-    text = site.processing_folder.format(
+    return _site_folder(site.processing_folder, group, directory)
+
+
+def sample_folder(group: DataCollectionGroup, folder: Path, site: SiteSettings) -> Path:
+    """Folder that the groups of one protein share; the group's own where it lies elsewhere or names none.
+
+    Parameters
+    ----------
+    folder
+        Where the results of the group go.
+    """
+    directory = group.data_collections[0].image_directory
+    protein = group.sample.protein_acronym.strip() if group.sample else ""
+    if not protein or directory is None or folder != group_folder(group, site).resolve():
+        return folder
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", protein)
+    samples = (
+        _site_folder(site.samples_folder, group, directory)
+        if site.samples_folder
+        else folder.parent / "samples"
+    )
+    return samples.resolve() / name
+
+
+def _site_folder(template: str, group: DataCollectionGroup, directory: Path) -> Path:
+    text = template.format(
         image_directory=directory,
         proposal=group.proposal,
         visit=group.visit_number,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from flows.data_set_run import DataSetRun, read_run
 from flows.databases import Databases, open_databases, processing_of
 from flows.folder_lock import exclusive
-from flows.job import Job, collection_folder, merged_mappings
+from flows.job import Job, collection_folder, merged_mappings, sample_folder
 from flows.outcome import Outcome
 from flows.prefect_server import start_embedded_server
 from flows.process import conclude, final_state, result_of
@@ -55,7 +55,7 @@ def merge(request: MergeRequest) -> State[Outcome]:
         last = processing_of(databases.ledger, request.group_id, request.folder)
         settings = changed_settings(last, request.settings)
         with exclusive(last.folder):
-            job, runs = processed_before(last, settings, databases)
+            job, runs = processed_before(last, settings, databases, site)
             outcome = merge_again(job, runs, JobRecords(databases, job), last)
     return final_state(outcome)
 
@@ -83,7 +83,7 @@ def changed_settings(last: Processing, overrides: Mapping[str, Any]) -> Requeste
 
 
 def processed_before(
-    last: Processing, settings: RequestedSettings, databases: Databases
+    last: Processing, settings: RequestedSettings, databases: Databases, site: SiteSettings
 ) -> tuple[Job, list[DataSetRun]]:
     """The job of a processing and its chunks as they lie there."""
     group_id, folder = last.data_collection_group_id, last.folder
@@ -99,7 +99,8 @@ def processed_before(
         refuse_other_settings(runs[-1], last)
     data_sets = tuple(run.data_set for run in runs)
     name = f"group {group_id}" if group else data_sets[0].name
-    return Job(name, data_sets, settings, folder, group), runs
+    of_sample = sample_folder(group, folder, site) if group else folder
+    return Job(name, data_sets, settings, folder, group, of_sample), runs
 
 
 def refuse_other_settings(run: DataSetRun, last: Processing) -> None:

@@ -176,7 +176,9 @@ def conclude(
     try:
         # after a merge with other settings these are not those of the chunks
         settings = runs[0].settings.model_copy(update={"merging": job.settings.merging})
-        merge = merge_task(chunks, settings, job.folder, expected, missing, runs[0].plan.wavelength)
+        merge = merge_task(
+            chunks, settings, job.folder, expected, missing, runs[0].plan.wavelength, job.sample_folder
+        )
     except MergeError as error:
         records.merge_failed(runs, error)
         # what was found on the frames is worth a look all the same

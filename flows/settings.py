@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -39,6 +39,9 @@ class SiteSettings(BaseSettings):
     """Folder for the ledger and for Prefect's database, where nothing else is said."""
     processing_folder: str = "{image_directory}/../processing/ssx/group-{group_id}"
     """Where results of a group go; may use {image_directory}, {proposal}, {visit}, {beamline}, {group_id}."""
+    samples_folder: str = ""
+    """Where lies what later groups of the same protein need to know, a folder for each; may use the same
+    names; by default ``samples`` beside the group's folder."""
     experiment_types: tuple[str, ...] = SSX_EXPERIMENT_TYPES
     """What the watcher takes for serial crystallography."""
     processing: dict[str, Any] = {}
@@ -64,19 +67,19 @@ class SiteSettings(BaseSettings):
     chunk_retry_delay_s: float = Field(default=2.0, ge=0)
     """Time before it is."""
 
-    @field_validator("processing_folder")
+    @field_validator("processing_folder", "samples_folder")
     @classmethod
-    def _known_placeholders(cls, value: str) -> str:
+    def _known_placeholders(cls, value: str, info: ValidationInfo) -> str:
         may_be = ", ".join(f"{{{name}}}" for name in FOLDER_PLACEHOLDERS)
         try:
             fields = [field for _, field, _, _ in Formatter().parse(value) if field is not None]
         except ValueError as error:
-            raise ValueError(f"processing_folder {value!r}: {error}; it may use {may_be}") from error
+            raise ValueError(f"{info.field_name} {value!r}: {error}; it may use {may_be}") from error
         for field in fields:
             # {image_directory.parent} is as good
             if re.split(r"[.\[]", field)[0] not in FOLDER_PLACEHOLDERS:
                 raise ValueError(
-                    f"processing_folder {value!r}: {{{field}}} is not known; it may use {may_be}"
+                    f"{info.field_name} {value!r}: {{{field}}} is not known; it may use {may_be}"
                 )
         return value
 

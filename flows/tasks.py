@@ -63,6 +63,7 @@ def merge_task(
     expected: int,
     missing: Sequence[str],
     wavelength: float,
+    sample_folder: Path,
 ) -> MergeSummary:
     """Merge the observations of all chunks there are."""
     return merge_chunks(
@@ -72,6 +73,7 @@ def merge_task(
         chunks_expected=expected,
         missing=missing,
         wavelength=wavelength,
+        sample_folder=sample_folder,
     )
 
 

@@ -335,3 +335,5 @@ class MergeSummary:
     warnings: tuple[str, ...]
     reference: ReferenceCheck | None = None
     """None where there is nothing to compare with."""
+    scaling: str = ""
+    """Which model of observations was taken, and why."""

@@ -254,12 +254,25 @@ class MergingSettings(Settings):
     """A lattice that correlates less with the merged intensities is left out."""
     max_cc_half_loss: PositiveFloat | None = None
     """A lattice whose delta CC1/2 is further below the median, in interquartile ranges, is left out."""
+    setting_reference: Path | None = None
+    """Decides how a crystal is indexed that can be in several ways: indexing_reference.parquet of a merge, or
+    an MTZ with intensities; by default the sample's, which its first merge leaves."""
+    max_obliquity_deg: Annotated[float, Field(ge=0, le=5)] = 0.5
+    """A lattice counts as more symmetric than the crystal if an axis is off by less than this."""
+    min_ambiguity_z: float | None = None
+    """A lattice whose setting is less certain, in standard deviations of its margin, is left out; by default
+    none is."""
     b_restraint: PositiveFloat = 15.0
     """Standard deviation, Å², to which a lattice's relative B is held."""
     max_push_res: float = 0.2
     """1/Å beyond a lattice's own resolution estimate up to which its observations are merged."""
     reference: Annotated[Path, AfterValidator(Path.absolute)] | None = None
     """MTZ, structure factor mmCIF or model that the merge is compared with; it has no part in the merging."""
+
+    @field_validator("setting_reference")
+    @classmethod
+    def _from_anywhere(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
 
 
 class CellSearchSettings(Settings):

@@ -10,6 +10,11 @@ import pandas as pd
 
 from ssx_processing.formats.chunk_folder import SUMMARY, atomic_folder, read_summary, write_json
 from ssx_processing.formats.mtz import MergedIntensities, write_merged_mtz
+from ssx_processing.formats.setting_reference import (
+    FILE_NAME,
+    SettingReferenceTable,
+    write_setting_reference,
+)
 from ssx_processing.models import FrameCounts, MergeSummary, ReferenceCheck, ShellStatistics
 
 
@@ -29,6 +34,8 @@ class MergeTables:
     """growth.csv."""
     differences: pd.DataFrame | None = None
     """differences.csv, where there are subsets."""
+    setting_reference: SettingReferenceTable | None = None
+    """indexing_reference.parquet, where the indexing ambiguity was resolved."""
 
 
 def write_merge(
@@ -66,6 +73,8 @@ def write_merge(
         for name, table in (("growth", tables.growth), ("differences", tables.differences)):
             if table is not None:
                 table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+        if tables.setting_reference is not None:
+            write_setting_reference(folder / FILE_NAME, tables.setting_reference)
         pd.DataFrame(shells).to_csv(folder / "shells.csv", index=False, float_format="%.6g")
         write_json(
             folder / "shells.json",
@@ -101,6 +110,7 @@ def read_merge(folder: Path) -> MergeSummary:
         wilson_b=_number(content["wilson_b"]),
         warnings=tuple(content["warnings"]),
         reference=_reference(content.get("reference")),
+        scaling=content.get("scaling", ""),
     )
 
 

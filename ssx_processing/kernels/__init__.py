@@ -14,6 +14,9 @@ refinement, proposals         make proposals fit, keep the different ones
 spot_choice, indexing         the strategy: several lattices on one frame
 prediction, integration       which reflections are in diffracting condition, and their sums
 symmetry                      hkl -> asymmetric unit
+reindexing                    other ways to index a lattice, applied to hkl
+normalised_amplitudes         what tells one way from another
+setting_embedding, ambiguity  the way of each lattice, with setting_scores
 scaling, error_model          scale and B of each lattice, true size of the errors
 merging, statistics           observations of all frames -> merged intensities and their quality
 agreement, anomalous          R factors, CC1/2 and its error; Friedel mates

@@ -33,6 +33,8 @@ class MergeInput:
     """Columns of the chunks' tables that merging uses, `chunk`, `data_set` (its place among the data
     sets merged: frames count from 0 in each), `file` and `file_index`."""
     observations: StoredObservations
+    hkl: NDArray[np.int16]
+    """(n_observations, 3), in the setting of the merge; at first as indexed."""
     half: NDArray[np.uint8]
     """(n_lattices,) half set of each, 0 or 1."""
     rank: NDArray[np.uint64]
@@ -66,10 +68,12 @@ def read_merge_input(chunk_folders: Sequence[Path], progress: Progress | None = 
         rows = in_order.get(str(folder), np.empty(0, np.int64))
         store.add(folder, rows, lattices.iloc[rows])
     lattices["chunk"] = [Path(name).name for name in lattices["chunk"]]
+    observations = store.in_order(len(lattices))
     return MergeInput(
         counts,
         lattices,
-        store.in_order(len(lattices)),
+        observations,
+        observations.hkl,
         half=random_halves(hashes, *number),
         rank=random_ranks(hashes, *number),
     )

@@ -68,6 +68,8 @@ class Selection:
 class Merged:
     """Result of one scaling and merging."""
 
+    d_min: float
+    """Å, asked for."""
     unit: AsymmetricUnit
     observations: Observations
     """All of them; those that were not to be merged have uid -1."""
@@ -175,8 +177,8 @@ def highest_resolution(data: MergeInput, selection: Selection) -> float:
     """Å, of the observation farthest out that may be merged; 1 if there is none."""
     cell, stored, highest = gemmi.UnitCell(*selection.unit_cell), data.observations, 0.0
     allowed = np.where(selection.reasons == "", selection.d_star_limit, 0.0)
-    for part, lattice in _parts(stored.offsets):
-        d_star = np.sqrt(cell.calculate_1_d2_array(stored.hkl[part].astype(np.int32)))
+    for part, lattice in parts_of(stored.offsets):
+        d_star = np.sqrt(cell.calculate_1_d2_array(data.hkl[part].astype(np.int32)))
         inside = d_star[d_star <= allowed[lattice]]
         highest = max(highest, float(inside.max(initial=0.0)))
     return 1 / highest if highest > 0 else 1.0
@@ -253,6 +255,7 @@ def merge_to(
         )  # fmt: skip
     scatter = repeat_scatter(observations, scaling.reference)
     return Merged(
+        d_min=d_min,
         unit=unit,
         observations=observations,
         friedel_minus=minus,
@@ -284,7 +287,7 @@ def _lowering_cc_half(
     return np.flatnonzero(~found.kept)
 
 
-def _parts(offsets: NDArray[np.int64]) -> list[tuple[slice, NDArray[np.int64]]]:
+def parts_of(offsets: NDArray[np.int64]) -> list[tuple[slice, NDArray[np.int64]]]:
     """Slices of whole lattices, and the lattice of each of their observations."""
     cuts = np.searchsorted(offsets, np.arange(0, offsets[-1], _PART))
     edges = np.unique([*cuts, len(offsets) - 1])
@@ -305,8 +308,8 @@ def _observations(
     uid, minus = stored.array(np.int32), stored.array(np.uint8)
     allowed = np.where(selection.reasons == "", selection.d_star_limit, 0.0)
     d_star = np.append(1 / unit.d, np.inf)
-    for part, lattice in _parts(stored.offsets):
-        uid[part], minus[part] = unit.find(*np.ascontiguousarray(stored.hkl[part].T))
+    for part, lattice in parts_of(stored.offsets):
+        uid[part], minus[part] = unit.find(*np.ascontiguousarray(data.hkl[part].T))
         own = uid[part]
         own[d_star[own] > allowed[lattice] * (1 + 1e-9)] = -1
     observations = Observations(

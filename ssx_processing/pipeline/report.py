@@ -29,6 +29,7 @@ from ssx_processing.pipeline.report_indexing import indexing_section
 from ssx_processing.pipeline.report_merge_plots import scale_plots, shell_plots
 from ssx_processing.pipeline.report_notices import Notice, notices
 from ssx_processing.pipeline.report_plots import PlotWriter
+from ssx_processing.pipeline.report_setting_plot import setting_plots
 from ssx_processing.pipeline.subset_differences import difference_words
 
 TEMPLATE = "report_template.html"
@@ -156,7 +157,7 @@ def _merged_section(data: ReportData, plots: PlotWriter) -> str:
     if data.merge is None:
         return ""
     curves = plots.row(shell_plots(data.merge, data.settings.merging.cc_half_limit))
-    parts = [curves, tables.shell_table(data)]
+    parts = [curves, tables.shell_table(data), plots.row(setting_plots(data.merge))]
     if data.merge.summary.reference is not None:
         parts.append(page.paragraph(reference_words(data.merge.summary.reference)))
     if data.merge.growth is not None:

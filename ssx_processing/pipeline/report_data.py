@@ -26,8 +26,10 @@ FRAME_COLUMNS = ["frame", "status", "n_spots", "median_background"]
 LATTICE_COLUMNS = ["frame", "lattice", *CELL_COLUMNS, "n_indexed", "n_spots", "rmsd_px", "resolution_limit"]
 SCALE_COLUMNS = ["scale", "b_factor", "cc", "filter_reason"]
 LATER_COLUMNS = {
-    "frames": ["misfit"], "lattices": ["log10_e", "runner_up_gap", "split_deg"], "merged": ["cell_cluster"]
-}  # fmt: skip
+    "frames": ["misfit"],
+    "lattices": ["log10_e", "runner_up_gap", "split_deg"],
+    "merged": ["cell_cluster", "reindexing", "ambiguity_margin"],
+}
 """Columns that tables of older results lack."""
 
 

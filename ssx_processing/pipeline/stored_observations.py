@@ -29,7 +29,7 @@ class StoredObservations:
     offsets: NDArray[np.int64]
     """n_lattices + 1: lattice f owns the observations offsets[f] to offsets[f + 1] - 1."""
     hkl: NDArray[np.int16]
-    """(n_observations, 3)."""
+    """(n_observations, 3), as indexed."""
     intensity: NDArray[np.float32]
     noise_variance: NDArray[np.float32]
     excitation_error: NDArray[np.float32]
