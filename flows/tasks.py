@@ -3,6 +3,7 @@
 What is done is found again by the content keys of our own folders.
 """
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -73,6 +74,7 @@ def merge_task(
         chunks_expected=expected,
         missing=missing,
         wavelength=wavelength,
+        n_threads=len(os.sched_getaffinity(0)),  # the workers of the chunks are idle by now
         sample_folder=sample_folder,
     )
 

@@ -63,8 +63,9 @@ def chunk_tables(source: ExportSource) -> dict[str, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def for_crystfel(source: ExportSource, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Files by suffix."""
-    return {path.suffix: path for path in export_crystfel(source, tmp_path_factory.mktemp("crystfel"))}
+    """Files by suffix, that of the Friedel mates apart."""
+    files = export_crystfel(source, tmp_path_factory.mktemp("crystfel"))
+    return {path.suffix: path for path in files if "anomalous" not in path.name}
 
 
 @pytest.fixture(scope="module")
