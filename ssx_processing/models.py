@@ -309,6 +309,16 @@ class ReferenceCheck:
 
 
 @dataclass(frozen=True)
+class SubsetSummary:
+    """A subset of the lattices that was merged apart, on the scale of all."""
+
+    label: str
+    lattices_merged: int
+    overall: ShellStatistics
+    shells: tuple[ShellStatistics, ...]
+
+
+@dataclass(frozen=True)
 class MergeSummary:
     """What one merge hands on; reflections and tables are in its folder."""
 
@@ -335,5 +345,6 @@ class MergeSummary:
     warnings: tuple[str, ...]
     reference: ReferenceCheck | None = None
     """None where there is nothing to compare with."""
+    subsets: tuple[SubsetSummary, ...] = ()
     scaling: str = ""
     """Which model of observations was taken, and why."""

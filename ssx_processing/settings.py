@@ -262,6 +262,11 @@ class MergingSettings(Settings):
     min_ambiguity_z: float | None = None
     """A lattice whose setting is less certain, in standard deviations of its margin, is left out; by default
     none is."""
+    subset_by: str | None = None
+    """What tells subsets that are merged apart, on one scale: a column of the frames' tables or of
+    subset_table, or an expression of them, such as laser, delay_us, file or frame % 10 (dose series)."""
+    subset_table: Annotated[Path, AfterValidator(Path.absolute)] | None = None
+    """CSV or Parquet with a column frame (from 0), data_set or file where there are several, and others."""
     b_restraint: PositiveFloat = 15.0
     """Standard deviation, Å², to which a lattice's relative B is held."""
     max_push_res: float = 0.2

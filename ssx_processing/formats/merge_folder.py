@@ -1,6 +1,7 @@
 """The folder of one merge: what `MergeSummary` says, and the tables and MTZ beside it."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,18 @@ from ssx_processing.formats.setting_reference import (
     SettingReferenceTable,
     write_setting_reference,
 )
-from ssx_processing.models import FrameCounts, MergeSummary, ReferenceCheck, ShellStatistics
+from ssx_processing.models import FrameCounts, MergeSummary, ReferenceCheck, ShellStatistics, SubsetSummary
+
+
+@dataclass(frozen=True)
+class SubsetTables:
+    """Of a subset that was merged apart."""
+
+    label: str
+    intensities: MergedIntensities
+    """For subsets/<label>.mtz."""
+    reflections: pd.DataFrame
+    """subsets/<label>.parquet."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,7 @@ class MergeTables:
     """rejected.parquet: observations left out one by one."""
     growth: pd.DataFrame | None = None
     """growth.csv."""
+    subsets: tuple[SubsetTables, ...] = ()
     differences: pd.DataFrame | None = None
     """differences.csv, where there are subsets."""
     setting_reference: SettingReferenceTable | None = None
@@ -58,15 +71,23 @@ def write_merge(
         Lines for the MTZ header.
     """
     shells = [asdict(shell) for shell in summary.shells]
+    about = {
+        "unit_cell": summary.unit_cell,
+        "space_group": summary.space_group,
+        "wavelength": wavelength,
+    }
     with atomic_folder(summary.folder) as folder:
-        write_merged_mtz(
-            folder / "merged.mtz",
-            tables.intensities,
-            unit_cell=summary.unit_cell,
-            space_group=summary.space_group,
-            wavelength=wavelength,
-            history=history,
-        )
+        write_merged_mtz(folder / "merged.mtz", tables.intensities, history=history, **about)
+        for subset in tables.subsets:
+            stem = folder / "subsets" / subset_file_name(subset.label)
+            stem.parent.mkdir(exist_ok=True)
+            of_subset = (f"subset {subset.label}", *history)
+            write_merged_mtz(
+                stem.with_name(f"{stem.name}.mtz"), subset.intensities, history=of_subset, **about
+            )
+            subset.reflections.to_parquet(
+                stem.with_name(f"{stem.name}.parquet"), index=False, compression="zstd"
+            )
         tables.reflections.to_parquet(folder / "reflections.parquet", index=False, compression="zstd")
         tables.lattices.to_parquet(folder / "lattices.parquet", index=False, compression="zstd")
         tables.rejected.to_parquet(folder / "rejected.parquet", index=False, compression="zstd")
@@ -82,6 +103,17 @@ def write_merge(
         )
         content = {key: value for key, value in asdict(summary).items() if key not in ("folder", "reused")}
         write_json(folder / SUMMARY, {**_without_nan(content), "details": _without_nan(dict(details))})
+
+
+def subset_file_name(label: str) -> str:
+    """Of the files of a subset.
+
+    Examples
+    --------
+    >>> subset_file_name("delay 1.5/ms")
+    'delay_1.5_ms'
+    """
+    return re.sub(r"[^A-Za-z0-9.+=-]+", "_", label).strip("_.") or "subset"
 
 
 def read_merge(folder: Path) -> MergeSummary:
@@ -111,6 +143,7 @@ def read_merge(folder: Path) -> MergeSummary:
         warnings=tuple(content["warnings"]),
         reference=_reference(content.get("reference")),
         scaling=content.get("scaling", ""),
+        subsets=tuple(_subset(subset) for subset in content.get("subsets", ())),
     )
 
 
@@ -118,6 +151,11 @@ def read_merge_table(folder: Path, name: str) -> pd.DataFrame | None:
     """A table that not every merge has, `growth` or `differences`; None where it has not."""
     path = folder / f"{name}.csv"
     return pd.read_csv(path, dtype={"shell": str}) if path.is_file() else None
+
+
+def _subset(content: Mapping[str, Any]) -> SubsetSummary:
+    shells = tuple(_shell(shell) for shell in content["shells"])
+    return SubsetSummary(content["label"], content["lattices_merged"], _shell(content["overall"]), shells)
 
 
 def _shell(content: Mapping[str, Any]) -> ShellStatistics:

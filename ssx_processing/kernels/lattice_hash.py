@@ -26,6 +26,19 @@ def lattice_hash(
     return mixed
 
 
+def random_halves(
+    file_hash: NDArray[np.uint64], frame: NDArray[np.int64], lattice: NDArray[np.int64]
+) -> NDArray[np.uint8]:
+    """Half, 0 or 1, of each lattice; parameters as of `lattice_hash`.
+
+    Examples
+    --------
+    >>> random_halves(np.zeros(6, np.uint64), np.arange(6), np.zeros(6, np.int64)).tolist()
+    [0, 0, 1, 0, 0, 0]
+    """
+    return (lattice_hash(file_hash, frame, lattice) >> np.uint64(63)).astype(np.uint8)
+
+
 def random_subset(hashes: NDArray[np.uint64], n_first: int) -> NDArray[np.bool_]:
     """Which lattices are drawn for a subset of ``n_first``: those with the smallest hashes.
 

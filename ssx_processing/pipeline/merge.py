@@ -22,6 +22,8 @@ from ssx_processing.pipeline.merge_summary import details, history, statistics_b
 from ssx_processing.pipeline.merge_tables import tables_of
 from ssx_processing.pipeline.resolution import resolution_from_cc_half, resolution_from_completeness
 from ssx_processing.pipeline.setting_resolution import SettingResolution
+from ssx_processing.pipeline.subset_labels import table_digest
+from ssx_processing.pipeline.subset_merges import merge_subsets
 from ssx_processing.settings import ProcessingSettings, content_key
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ class MergeJob:
     @property
     def key_without_reference(self) -> str:
         """Content key where no reference tells how crystals are indexed."""
+        digest = table_digest(self.settings.merging)
         return content_key(
             {
                 "stage": "merge",
@@ -56,6 +59,7 @@ class MergeJob:
                 "chunks_expected": self.chunks_expected,
                 "missing": list(self.missing),
                 "wavelength": self.wavelength,
+                **({"subset_table": digest} if digest else {}),
             }
         )
 
@@ -126,11 +130,12 @@ def _merge(job: MergeJob) -> MergeSummary:
         return read_merge(folder)
     if settings.merging.reference is not None:
         read_reference(settings.merging.reference)  # before all the work
-    data = read_merge_input(job.folders, job.progress)
+    data = read_merge_input(job.folders, job.progress, settings.merging)
     as_indexed = data.lattices
     data, merged, resolution, warnings = _merge_in_one_setting(job, data, reference, key)
     if reference is None and resolution.reference is not None and not job.sample.keep(resolution.reference):
         return _merge(job)  # another merge of the sample was first: do it again in its setting
+    subsets = merge_subsets(data, merged, settings.sample, settings.merging.n_shells)
     summary = summarise(
         data,
         merged,
@@ -141,10 +146,13 @@ def _merge(job: MergeJob) -> MergeSummary:
         chunks=(len(job.folders), job.chunks_expected),
         missing=job.missing,
         warnings=warnings,
+        subsets=subsets.summaries,
     )
     write_merge(
         summary,
-        tables_of(replace(data, lattices=as_indexed), merged, resolution, settings.sample, job.wavelength),
+        tables_of(
+            replace(data, lattices=as_indexed), merged, resolution, settings.sample, job.wavelength, subsets
+        ),
         wavelength=job.wavelength,
         details=details(merged, resolution, settings.merging),
         history=history(summary),

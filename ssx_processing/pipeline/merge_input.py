@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from ssx_processing.errors import MergeError
 from ssx_processing.formats.chunk_folder import count_rows, read_known, read_summary
-from ssx_processing.kernels.merging import random_halves, random_ranks
+from ssx_processing.kernels.lattice_hash import lattice_hash, random_halves
 from ssx_processing.models import FrameCounts, FrameStatus
 from ssx_processing.pipeline.chunk_tables import A_COLUMNS, CELL_COLUMNS
 from ssx_processing.pipeline.stored_observations import ObservationStore, StoredObservations
+from ssx_processing.pipeline.subset_labels import columns_needed, subset_labels
+from ssx_processing.settings import MergingSettings
 
 LATTICE_COLUMNS = ["frame", "lattice", *CELL_COLUMNS, "resolution_limit"]
 LATER_COLUMNS = [*A_COLUMNS, "n_indexed", "rmsd_px", "excitation_width", "wavelength"]
@@ -42,8 +44,17 @@ class MergeInput:
     frame and lattice only."""
 
 
-def read_merge_input(chunk_folders: Sequence[Path], progress: Progress | None = None) -> MergeInput:
+def read_merge_input(
+    chunk_folders: Sequence[Path],
+    progress: Progress | None = None,
+    settings: MergingSettings = MergingSettings(),  # noqa: B008 (frozen)
+) -> MergeInput:
     """Lattices and good observations of all chunks.
+
+    Parameters
+    ----------
+    settings
+        Of these the subsets, which are columns of the tables of frames.
 
     Raises
     ------
@@ -54,9 +65,12 @@ def read_merge_input(chunk_folders: Sequence[Path], progress: Progress | None = 
     """
     if not chunk_folders:
         raise MergeError("no chunk to merge; process at least one chunk first")
-    frames, lattices = _read_lattices(chunk_folders)
+    frames, lattices = _read_lattices(chunk_folders, columns_needed(settings))
     counts = _counts(frames)
-    frames = frames[["data_set", "frame", "file", "file_index"]]
+    if settings.subset_by is not None:
+        frames["subset"] = subset_labels(frames, settings)
+    names = ["data_set", "frame", "file", "file_index", "subset"]
+    frames = frames[[name for name in names if name in frames]]
     hashes = _file_hash(frames, lattices)
     number = [lattices[name].to_numpy(np.int64) for name in ("frame", "lattice")]
     lattices = lattices.merge(frames, how="left", on=["data_set", "frame"])
@@ -75,7 +89,7 @@ def read_merge_input(chunk_folders: Sequence[Path], progress: Progress | None = 
         observations,
         observations.hkl,
         half=random_halves(hashes, *number),
-        rank=random_ranks(hashes, *number),
+        rank=lattice_hash(hashes, *number, salt=1),
     )
 
 
@@ -84,14 +98,18 @@ def _by_first_row(folders: Sequence[Path], rows: dict[str, NDArray[np.int64]]) -
     return sorted(folders, key=lambda folder: int(rows[str(folder)][0]) if str(folder) in rows else 1 << 62)
 
 
-def _read_lattices(chunk_folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _read_lattices(chunk_folders: Sequence[Path], more: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All frames, and all lattices sorted."""
     frames, lattices = [], []
     places: dict[str, int] = {}
     for folder in chunk_folders:
         place = places.setdefault(read_summary(folder)["input"], len(places))
         columns = ["frame", "status", "n_lattices", "file"]
-        frames.append(read_known(folder, "frames", columns, ["file_index"]).assign(data_set=place))
+        frames.append(
+            read_known(
+                folder, "frames", columns, ["file_index", *(set(more) - {"file_index", *columns})]
+            ).assign(data_set=place)
+        )
         table = read_known(folder, "lattices", LATTICE_COLUMNS, LATER_COLUMNS)
         lattices.append(table.assign(data_set=place, chunk=str(folder)))
     all_frames = _joined(frames)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ssx_processing.kernels.observation_model import KNOT_STEP, N_KNOTS
 from ssx_processing.kernels.statistics import shell_statistics, wilson_b
-from ssx_processing.models import MergeSummary, ReferenceCheck, ShellStatistics
+from ssx_processing.models import MergeSummary, ReferenceCheck, ShellStatistics, SubsetSummary
 from ssx_processing.pipeline.lattice_filter import cluster_words
 from ssx_processing.pipeline.merge_input import MergeInput
 from ssx_processing.pipeline.merge_steps import Merged, excluded_counts
@@ -39,6 +39,7 @@ def summarise(
     chunks: tuple[int, int],
     missing: Sequence[str],
     warnings: Sequence[str],
+    subsets: Sequence[SubsetSummary],
 ) -> MergeSummary:
     """The summary of a merge.
 
@@ -68,6 +69,7 @@ def summarise(
         shells=shells,
         wilson_b=wilson_b(merged.unit.d, merged.estimate.intensity, merged.unit.epsilon),
         scaling=scaling_words(merged),
+        subsets=tuple(subsets),
         reference=_reference(merged, overall, settings.merging),
         warnings=(
             *chunk_warnings,

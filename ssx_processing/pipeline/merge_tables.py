@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ssx_processing.formats.merge_folder import MergeTables
 from ssx_processing.pipeline.chunk_tables import A_COLUMNS, CELL_COLUMNS
@@ -10,7 +9,9 @@ from ssx_processing.pipeline.growth_curve import growth_table
 from ssx_processing.pipeline.merge_input import MergeInput
 from ssx_processing.pipeline.merge_steps import Merged, wavelengths
 from ssx_processing.pipeline.merged_intensities import merged_intensities
+from ssx_processing.pipeline.reflection_table import reflection_table
 from ssx_processing.pipeline.setting_resolution import SettingResolution
+from ssx_processing.pipeline.subset_merges import MergedSubsets
 from ssx_processing.settings import SampleSettings
 
 
@@ -20,6 +21,7 @@ def tables_of(
     resolution: SettingResolution,
     sample: SampleSettings,
     wavelength: float,
+    subsets: MergedSubsets,
 ) -> MergeTables:
     """Everything that is written beside the summary."""
     reflections = reflection_table(merged, merged.sums)
@@ -30,37 +32,8 @@ def tables_of(
         rejected=_rejected(data, merged),
         growth=growth_table(merged.growth),
         setting_reference=resolution.reference,
-    )
-
-
-def reflection_table(merged: Merged, sums: NDArray[np.float64]) -> pd.DataFrame:
-    """Merged intensities of all lattices or of some, from sums as of `merge_sums`."""
-    total = merged.estimate_of(sums.sum(axis=(1, 2)))
-    plus, minus = (merged.estimate_of(sums[:, sign].sum(axis=1)) for sign in (0, 1))
-    half_1, half_2 = (merged.estimate_of(sums[:, :, half].sum(axis=1)) for half in (0, 1))
-    seen = total.n > 0
-    hkl = merged.unit.hkl[seen]
-    return pd.DataFrame(
-        {
-            "h": hkl[:, 0],
-            "k": hkl[:, 1],
-            "l": hkl[:, 2],
-            "d": merged.unit.d[seen],
-            "intensity": total.intensity[seen],
-            "sigma": total.sigma[seen],
-            "n": total.n[seen],
-            "half1": half_1.intensity[seen],
-            "half2": half_2.intensity[seen],
-            "sigma_internal": total.sigma_internal[seen],
-            "sigma_external": total.sigma_external[seen],
-            "intensity_plus": plus.intensity[seen],
-            "sigma_plus": plus.sigma[seen],
-            "n_plus": plus.n[seen],
-            "intensity_minus": minus.intensity[seen],
-            "sigma_minus": minus.sigma[seen],
-            "n_minus": minus.n[seen],
-            "centric": merged.unit.centric[seen],
-        }
+        subsets=subsets.tables,
+        differences=subsets.differences,
     )
 
 
@@ -98,6 +71,8 @@ def _lattices(
     table["delta_cc_half"] = np.where(merged.reasons == "", merged.delta_cc_half, np.nan)
     table["cell_cluster"] = merged.selection.clusters
     table["half"] = merged.half + 1
+    if "subset" in data.lattices:
+        table["subset"] = data.lattices["subset"]
     table["reindexing"] = resolution.reindexing
     table["ambiguity_margin"] = resolution.margin
     table["ambiguity_z"] = resolution.margin_z

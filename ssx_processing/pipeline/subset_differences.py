@@ -1,6 +1,6 @@
 """Differences between the subsets of a merge, and those of random ones, as a table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
 
@@ -17,6 +17,7 @@ def difference_table(
     subsets: Mapping[str, MergedReflections],
     random: Mapping[tuple[str, str], tuple[MergedReflections, MergedReflections]],
     *,
+    pairs: Sequence[tuple[str, str]] | None = None,
     d_max: float,
     d_min: float,
     n_shells: int,
@@ -30,6 +31,8 @@ def difference_table(
     random
         Pair of names to two sets with as many lattices as theirs, drawn at random from both together:
         how much such sets differ when there is nothing to be seen.
+    pairs
+        Which are compared; by default all.
 
     Returns
     -------
@@ -38,7 +41,7 @@ def difference_table(
         against the first, and those of `DifferenceStatistics`.
     """
     rows = []
-    for pair in combinations(subsets, 2):
+    for pair in combinations(subsets, 2) if pairs is None else pairs:
         cases = [(False, (subsets[pair[0]], subsets[pair[1]]))]
         if pair in random:
             cases.append((True, random[pair]))

@@ -132,8 +132,16 @@ class StillObservations:
         return float(min(np.abs(k * x - y).sum() for k in scales) / y.sum())
 
 
-def simulate_still_observations(experiment: StillExperiment) -> StillObservations:
-    """Observations of crystals in random orientations."""
+def simulate_still_observations(
+    experiment: StillExperiment, other: NDArray[np.bool_] | None = None
+) -> StillObservations:
+    """Observations of crystals in random orientations.
+
+    Parameters
+    ----------
+    other : (n_lattices,) array
+        Which have the other structure; by default as many as the experiment says, at random.
+    """
     e, rng = experiment, np.random.default_rng(experiment.seed)
     cell = gemmi.UnitCell(*e.unit_cell)
     unit = asymmetric_unit(e.unit_cell, e.space_group, e.d_min)
@@ -142,13 +150,13 @@ def simulate_still_observations(experiment: StillExperiment) -> StillObservation
     )
     uid, minus = unit.find(*hkl.T)
     truth = _wilson(unit, e, rng)
-    other = 0.7 * truth + np.sqrt(1 - 0.7**2) * _wilson(unit, e, rng)
+    of_others = 0.7 * truth + np.sqrt(1 - 0.7**2) * _wilson(unit, e, rng)
     basis = np.array(cell.frac.mat.tolist()).T
     log_g, b_factor = (
         rng.normal(0, e.scale_variation, e.n_lattices),
         rng.normal(0, e.b_variation, e.n_lattices),
     )
-    is_minority = rng.random(e.n_lattices) < e.minority
+    is_minority = rng.random(e.n_lattices) < e.minority if other is None else other
     parts, matrices = [], np.empty((e.n_lattices, 3, 3))
     for f in range(e.n_lattices):
         a = Rotation.from_quat(rng.normal(size=4)).as_matrix() @ basis
@@ -156,7 +164,7 @@ def simulate_still_observations(experiment: StillExperiment) -> StillObservation
         matrices[f] = Rotation.from_rotvec(turn).as_matrix() @ a * (1 + rng.normal(0, e.cell_error))
         near, error, width = _predicted(hkl, matrices[f], e, np.exp(rng.normal(0, 0.15)))
         partiality = _partialities(hkl[near] @ a.T, e, rng)
-        full = (other if is_minority[f] else truth)[uid[near]]
+        full = (of_others if is_minority[f] else truth)[uid[near]]
         scale = np.exp(log_g[f] - 2 * b_factor[f] * unit.s_squared[uid[near]])
         n, n_background = len(near), 3.0  # the ring holds three times the disc's pixels
         counted = rng.poisson(scale * partiality * full + e.background)
