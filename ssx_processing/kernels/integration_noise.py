@@ -1,0 +1,122 @@
+"""Standard errors of integrated intensities that do not depend on how the pixels fluctuated.
+
+A sigma made from the reflection's own counts is too small where they fluctuated down and too large
+where they fluctuated up: I / sigma of empty reflections then has a mean below zero and a standard
+deviation other than one, the more so the fewer photons there are. So
+
+    sigma² = noise + signal,   noise = V (n + n² l)
+
+with n pixels of the mask, V the variance of a background pixel, l V that of the background (1 / n
+of the ring for a flat one; Leslie 2006, Acta Cryst. D62, 48, eq. 4). V is the sample variance of the
+ring, drawn towards that of the shell of resolution the fewer photons the ring has. The signal's own
+variance is the intensity expected after the measurement, with an exponential distribution about the
+shell's mean before it (acentric Wilson; as French & Wilson 1978, Acta Cryst. A34, 517, for the
+intensity itself), or what is left of the intensity after two sigmas, if that is more.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from ssx_processing.kernels.integration_table import (
+    BACKGROUND,
+    FLAGS,
+    FOREIGN,
+    FOREIGN_VARIANCE,
+    FRACTION,
+    INTENSITY,
+    LEVERAGE,
+    MODEL_ERROR,
+    N_PIXELS,
+    N_RING,
+    NOISE,
+    REJECTED_FLAGS,
+    SIGMA,
+    SPREAD,
+)
+
+PRIOR_PHOTONS = 20.0
+"""The shell's variance counts like a ring with so many photons."""
+LEAST_VARIANCE = 0.01
+"""Photons² per pixel, below which no variance of the background is believed."""
+SURE_SIGMAS = 2.0
+"""So much above the noise, an intensity is real whatever its shell is like."""
+
+
+@njit(cache=True, nogil=True)
+def set_noise(
+    out: NDArray[np.float64], known: NDArray[np.float64], shell: NDArray[np.int64], gain: float
+) -> None:
+    """Fill in noise and sigma, photons.
+
+    Parameters
+    ----------
+    out, known
+        As in `integration`, intensities still in counts.
+    shell : (n,) array
+        From 0.
+    """
+    n = out.shape[0]
+    n_shells = 0
+    for i in range(n):
+        n_shells = max(n_shells, shell[i] + 1)
+    pixels, spread, level = np.zeros(n_shells), np.zeros(n_shells), np.zeros(n_shells)
+    members, signal = np.zeros(n_shells), np.zeros(n_shells)
+    for i in range(n):
+        s, weight = shell[i], known[i, N_RING]
+        pixels[s] += weight
+        spread[s] += weight * known[i, SPREAD]
+        level[s] += weight * out[i, BACKGROUND]
+        if not int(out[i, FLAGS]) & REJECTED_FLAGS:
+            members[s] += 1.0
+            signal[s] += out[i, INTENSITY]
+    for i in range(n):
+        if known[i, N_RING] == 0.0 or known[i, N_PIXELS] == 0.0:
+            continue
+        s = shell[i]
+        photons = max(level[s] / pixels[s] / gain, 1e-4)
+        prior = PRIOR_PHOTONS / photons
+        weight = known[i, N_RING]
+        pixel = (prior * spread[s] / pixels[s] + weight * known[i, SPREAD]) / (prior + weight) / gain**2
+        pixel = max(pixel, LEAST_VARIANCE)
+        area = known[i, N_PIXELS]
+        empty = pixel * area * (1.0 + area * known[i, LEVERAGE]) + max(known[i, FOREIGN], 0.0) / gain
+        fraction = out[i, FRACTION]
+        out[i, NOISE] = empty / fraction**2 + known[i, FOREIGN_VARIANCE] / gain**2
+        intensity = out[i, INTENSITY] / gain
+        mean = signal[s] / max(members[s], 1.0) / gain
+        own = expected_signal(intensity, out[i, NOISE], mean) / fraction
+        out[i, SIGMA] = math.sqrt(out[i, NOISE] + own + (known[i, MODEL_ERROR] * intensity) ** 2)
+
+
+@njit(cache=True, nogil=True)
+def expected_signal(intensity: float, variance: float, mean: float) -> float:
+    """True intensity to be expected of a measured one.
+
+    Parameters
+    ----------
+    intensity, variance
+        Measured, and of the noise; photons and photons².
+    mean
+        Of intensities in the shell, photons.
+
+    Examples
+    --------
+    >>> round(expected_signal(1000.0, 25.0, 500.0), 1)
+    999.9
+    >>> round(expected_signal(0.0, 25.0, 0.01), 3)
+    0.01
+    """
+    sure = intensity - SURE_SIGMAS * math.sqrt(variance)
+    if mean <= 0.0:
+        return max(sure, 0.0)
+    sigma = math.sqrt(variance)
+    z = intensity / sigma - sigma / mean
+    if z < -8.0:  # the tail of a normal distribution is an exponential one
+        after = sigma / -z
+    else:
+        density = math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+        after = sigma * (z + density / (0.5 * math.erfc(-z / math.sqrt(2.0))))
+    return max(sure, after)
