@@ -5,8 +5,6 @@ them a gap belongs to neither. Predicted positions are not re-centred: that woul
 reflections upwards, and negative intensities are kept for the same reason.
 """
 
-import math
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -31,7 +29,7 @@ from ssx_processing.kernels.integration_table import (
 )
 from ssx_processing.kernels.shared_pixels import correct_incomplete
 from ssx_processing.kernels.spot_background import background_of_ring
-from ssx_processing.kernels.spot_mask import HALF_HEIGHT, HALF_WIDTH, mask_outlines
+from ssx_processing.kernels.spot_mask import HEIGHT, MASK, MASK_HEIGHT, WIDTH, mask_outlines, rows, span
 
 
 @njit(cache=True, nogil=True)
@@ -95,8 +93,8 @@ def integrate_reflections(
     largest = 1
     for i in range(n):
         _stamp(owners, x_px[i], y_px[i], rectangles[panel[i]], outlines[i], True)
-        largest = max(largest, int((2 * outlines[i, HALF_WIDTH] + 2) * (2 * outlines[i, HALF_HEIGHT] + 2)))
-    ring = np.empty((3, largest))
+        largest = max(largest, int((2 * outlines[i, WIDTH] + 2) * (2 * outlines[i, HEIGHT] + 2)))
+    ring = np.empty(largest)
     for i in range(n):
         _sum_one(
             image, bad_pixels, x_px[i], y_px[i], rectangles[panel[i]], outlines[i], gain, saturation, owners,
@@ -123,20 +121,11 @@ def _stamp(
     add: bool,
 ) -> None:
     """Count one more mask on its pixels, or clear them."""
-    xx_form, xy_form, yy_form = outline[0], outline[1], outline[2]
-    wide, high = outline[9], outline[10]
-    for yy in range(
-        max(math.floor(y - high), rectangle[1]),
-        min(math.floor(y + high) + 1, rectangle[1] + rectangle[3]),
-    ):
-        dy = yy + 0.5 - y
-        for xx in range(
-            max(math.floor(x - wide), rectangle[0]),
-            min(math.floor(x + wide) + 1, rectangle[0] + rectangle[2]),
-        ):
-            dx = xx + 0.5 - x
-            if xx_form * dx * dx + xy_form * dx * dy + yy_form * dy * dy <= 1.0:
-                owners[yy, xx] = min(owners[yy, xx] + 1, 255) if add else 0
+    first, end = rows(outline, MASK_HEIGHT, y)
+    for yy in range(max(first, rectangle[1]), min(end, rectangle[1] + rectangle[3])):
+        left, right = span(outline, MASK, x, yy + 0.5 - y)
+        for xx in range(max(left, rectangle[0]), min(right, rectangle[0] + rectangle[2])):
+            owners[yy, xx] = min(owners[yy, xx] + 1, 255) if add else 0
 
 
 @njit(cache=True, nogil=True)
@@ -155,48 +144,33 @@ def _sum_one(
     known: NDArray[np.float64],
 ) -> None:
     """Sum one reflection over the good pixels of its mask, and find its background."""
-    flags = 0
+    flags, n = 0, 0
+    total, highest = 0.0, -1e30
     x_end, y_end = rectangle[0] + rectangle[2], rectangle[1] + rectangle[3]
-    n_peak, n_ring = 0, 0
-    peak_sum, highest, at_x, at_y = 0.0, -1e30, 0.0, 0.0
-    for yy in range(math.floor(y - outline[HALF_HEIGHT]), math.floor(y + outline[HALF_HEIGHT]) + 1):
-        dy = yy + 0.5 - y
-        for xx in range(math.floor(x - outline[HALF_WIDTH]), math.floor(x + outline[HALF_WIDTH]) + 1):
-            dx = xx + 0.5 - x
-            if outline[6] * dx * dx + outline[7] * dx * dy + outline[8] * dy * dy > 1.0:
+    first, end = rows(outline, MASK_HEIGHT, y)
+    for yy in range(first, end):
+        left, right = span(outline, MASK, x, yy + 0.5 - y)
+        if left < right and (left < rectangle[0] or right > x_end or yy < rectangle[1] or yy >= y_end):
+            flags |= FLAG_INCOMPLETE
+            left, right = max(left, rectangle[0]), min(right, x_end)
+            if yy < rectangle[1] or yy >= y_end:
                 continue
-            outside = xx < rectangle[0] or xx >= x_end or yy < rectangle[1] or yy >= y_end
-            lost = outside or bad_pixels[yy, xx]
-            if outline[0] * dx * dx + outline[1] * dx * dy + outline[2] * dy * dy <= 1.0:
-                if lost:
-                    flags |= FLAG_INCOMPLETE
-                    continue
-                v = float(image[yy, xx])
-                n_peak += 1
-                peak_sum += v
-                at_x += dx
-                at_y += dy
-                highest = max(highest, v)
-                if owners[yy, xx] > 1:
-                    flags |= FLAG_SHARED
-                if v >= saturation:
-                    flags |= FLAG_SATURATED
-            elif (
-                not lost
-                and owners[yy, xx] == 0
-                and outline[3] * dx * dx + outline[4] * dx * dy + outline[5] * dy * dy >= 1.0
-            ):
-                ring[0, n_ring], ring[1, n_ring], ring[2, n_ring] = image[yy, xx], dx, dy
-                n_ring += 1
-    level, n_used, spread, leverage, slope_x, slope_y = background_of_ring(ring[:, :n_ring], gain)
-    row[PEAK] = highest
-    row[FRACTION] = 1.0
-    if n_used == 0:
-        row[FLAGS] = FLAG_BACKGROUND
-        return
-    row[FLAGS] = flags
-    row[BACKGROUND] = level
-    row[INTENSITY] = peak_sum - n_peak * level - at_x * slope_x - at_y * slope_y
-    known[N_PIXELS], known[N_RING] = n_peak, n_used
-    known[SPREAD], known[LEVERAGE] = spread, leverage
-    known[SLOPE_X], known[SLOPE_Y] = slope_x, slope_y
+        for xx in range(left, right):
+            if bad_pixels[yy, xx]:
+                flags |= FLAG_INCOMPLETE
+                continue
+            v = float(image[yy, xx])
+            n += 1
+            total += v
+            highest = max(highest, v)
+            if owners[yy, xx] > 1:
+                flags |= FLAG_SHARED
+    if highest >= saturation:
+        flags |= FLAG_SATURATED
+    row[PEAK], row[FRACTION] = highest, 1.0
+    background = background_of_ring(image, bad_pixels, x, y, rectangle, outline, gain, owners, ring)
+    known[N_RING], known[SPREAD], known[LEVERAGE], known[SLOPE_X], known[SLOPE_Y] = background[1:]
+    row[FLAGS] = flags if background[1] > 0.0 else FLAG_BACKGROUND
+    row[BACKGROUND] = background[0]
+    row[INTENSITY] = total - n * background[0]
+    known[N_PIXELS] = n

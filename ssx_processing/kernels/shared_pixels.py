@@ -31,7 +31,7 @@ from ssx_processing.kernels.integration_table import (
     SLOPE_X,
     SLOPE_Y,
 )
-from ssx_processing.kernels.spot_mask import MASK_SIGMAS
+from ssx_processing.kernels.spot_mask import MASK, MASK_HEIGHT, MASK_SIGMAS, MASK_WIDTH, rows, span
 
 MODEL_DOUBT = 0.25
 """Relative standard error of what the profile says."""
@@ -103,23 +103,23 @@ def _neighbours(
     n = mine.shape[0]
     tallest = 0.0
     for i in mine:
-        tallest = max(tallest, outlines[i, 10])
+        tallest = max(tallest, outlines[i, MASK_HEIGHT])
     start = np.zeros(n + 1, np.int64)
     found = np.empty(8 * n, np.int64)
     n_found = 0
     first = 0
     for a in range(n):
         i = mine[a]
-        while y_px[i] - y_px[mine[first]] > outlines[i, 10] + tallest:
+        while y_px[i] - y_px[mine[first]] > outlines[i, MASK_HEIGHT] + tallest:
             first += 1
         for b in range(first, n):
             j = mine[b]
-            if y_px[j] - y_px[i] > outlines[i, 10] + tallest:
+            if y_px[j] - y_px[i] > outlines[i, MASK_HEIGHT] + tallest:
                 break
             if (
                 a != b
-                and abs(y_px[j] - y_px[i]) <= outlines[i, 10] + outlines[j, 10]
-                and abs(x_px[j] - x_px[i]) <= outlines[i, 9] + outlines[j, 9]
+                and abs(y_px[j] - y_px[i]) <= outlines[i, MASK_HEIGHT] + outlines[j, MASK_HEIGHT]
+                and abs(x_px[j] - x_px[i]) <= outlines[i, MASK_WIDTH] + outlines[j, MASK_WIDTH]
             ):
                 if n_found == found.shape[0]:
                     larger = np.empty(2 * n_found, np.int64)
@@ -173,12 +173,12 @@ def _share(
     x, y = x_px[i], y_px[i]
     total = whole = own = good = 0.0
     n = 0
-    for yy in range(math.floor(y - outline[10]), math.floor(y + outline[10]) + 1):
+    first, end = rows(outline, MASK_HEIGHT, y)
+    for yy in range(first, end):
         dy = yy + 0.5 - y
-        for xx in range(math.floor(x - outline[9]), math.floor(x + outline[9]) + 1):
+        left, right = span(outline, MASK, x, dy)
+        for xx in range(left, right):
             dx = xx + 0.5 - x
-            if outline[0] * dx * dx + outline[1] * dx * dy + outline[2] * dy * dy > 1.0:
-                continue
             square = _square(precision[i], dx, dy)
             density = math.exp(-0.5 * square)
             whole += density

@@ -11,6 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from ssx_processing.kernels.spot_mask import HEIGHT, INNER, OUTER, rows, span
+
 MIN_RING_PIXELS = 12
 CLIP_SIGMAS = 5.0
 """Pixels more than so many sigmas of counting, and 2 photons, above the mean are not background."""
@@ -23,15 +25,26 @@ MIN_PLANE_PHOTONS = 40.0
 
 @njit(cache=True, nogil=True)
 def background_of_ring(
-    ring: NDArray[np.float64], gain: float
-) -> tuple[float, int, float, float, float, float]:
-    """Background at the middle of the reflection.
+    image: np.ndarray,
+    bad_pixels: NDArray[np.bool_],
+    x: float,
+    y: float,
+    rectangle: NDArray[np.int64],
+    outline: NDArray[np.float64],
+    gain: float,
+    owners: NDArray[np.uint8],
+    ring: NDArray[np.float64],
+) -> tuple[float, float, float, float, float, float]:
+    """Background at the middle of one reflection; pixels that stand out (spots, hot ones) are left out.
 
     Parameters
     ----------
-    ring : (3, n) array
-        Value in counts, and place relative to the reflection in px, of each pixel. Pixels that stand
-        out (other spots, hot pixels) are left out; the array is reordered.
+    image, bad_pixels, rectangle, owners, gain
+        As in `integration.integrate_reflections`.
+    outline
+        Row of `spot_mask.mask_outlines`.
+    ring
+        Scratch with room for all pixels of the ring.
 
     Returns
     -------
@@ -39,52 +52,111 @@ def background_of_ring(
         Counts per pixel; pixels used, 0 if too few; their variance about the background, counts²;
         variance of the background in units of that; slopes along fast and slow, counts per px.
     """
-    n = ring.shape[1]
-    mean = 0.0
-    for _ in range(CLIP_PASSES):
-        if n < MIN_RING_PIXELS:
-            return 0.0, 0, 0.0, 0.0, 0.0, 0.0
-        mean = np.sum(ring[0, :n]) / n
-        limit = mean + CLIP_SIGMAS * math.sqrt(gain * max(mean, 0.0)) + 2.0 * gain
-        kept = 0
-        for i in range(n):
-            if ring[0, i] <= limit:
-                if kept < i:
-                    ring[:, kept] = ring[:, i]
-                kept += 1
-        if kept == n:
-            break
-        n = kept
-    squares = sum_x = sum_y = 0.0
+    n = 0
+    total = highest = at_x = at_y = 0.0
+    x_end, y_end = rectangle[0] + rectangle[2], rectangle[1] + rectangle[3]
+    first, end = rows(outline, HEIGHT, y)
+    for yy in range(max(first, rectangle[1]), min(end, y_end)):
+        dy = yy + 0.5 - y
+        left, right = span(outline, OUTER, x, dy)
+        hole, hole_end = span(outline, INNER, x, dy)
+        n_before, sum_x = n, 0
+        for half in range(2):
+            start = max(left, rectangle[0]) if half == 0 else max(hole_end, rectangle[0])
+            stop = min(hole, x_end) if half == 0 else min(right, x_end)
+            for xx in range(start, stop):
+                if bad_pixels[yy, xx] or owners[yy, xx] > 0:
+                    continue
+                v = float(image[yy, xx])
+                ring[n] = v
+                n += 1
+                sum_x += xx
+                total += v
+                highest = max(highest, v)
+        at_x += sum_x + (n - n_before) * (0.5 - x)
+        at_y += (n - n_before) * dy
+    if n < MIN_RING_PIXELS:
+        return 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    off_centre = math.hypot(at_x, at_y) > OFF_CENTRE_PX * n
+    n, mean, limit = _clipped_mean(ring, n, total, highest, gain)
+    if n < MIN_RING_PIXELS:
+        return 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    if off_centre and n * mean > MIN_PLANE_PHOTONS * gain:
+        return _plane(image, bad_pixels, x, y, rectangle, outline, owners, limit, mean)
+    squares = 0.0
     for i in range(n):
-        squares += (ring[0, i] - mean) ** 2
-        sum_x += ring[1, i]
-        sum_y += ring[2, i]
-    if math.hypot(sum_x, sum_y) > OFF_CENTRE_PX * n and n * mean > MIN_PLANE_PHOTONS * gain:
-        return _plane(ring[:, :n], mean, sum_x / n, sum_y / n)
-    return mean, n, squares / (n - 1), 1.0 / n, 0.0, 0.0
+        squares += (ring[i] - mean) ** 2
+    return mean, float(n), squares / (n - 1), 1.0 / n, 0.0, 0.0
+
+
+@njit(cache=True, nogil=True)
+def _clipped_mean(
+    ring: NDArray[np.float64], n: int, total: float, highest: float, gain: float
+) -> tuple[int, float, float]:
+    """Number and mean of the values that do not stand out, moved to the front, and their limit."""
+    mean = limit = 0.0
+    for _ in range(CLIP_PASSES):
+        mean = total / n
+        limit = mean + CLIP_SIGMAS * math.sqrt(gain * max(mean, 0.0)) + 2.0 * gain
+        if highest <= limit:
+            break
+        kept = 0
+        total, highest = 0.0, -1e30
+        for i in range(n):
+            v = ring[i]
+            if v <= limit:
+                ring[kept] = v
+                kept += 1
+                total += v
+                highest = max(highest, v)
+        n = kept
+        if n < MIN_RING_PIXELS:
+            break
+    return n, mean, limit
 
 
 @njit(cache=True, nogil=True)
 def _plane(
-    ring: NDArray[np.float64], mean: float, mid_x: float, mid_y: float
-) -> tuple[float, int, float, float, float, float]:
-    """The same with slopes, by least squares about the ring's own middle."""
-    n = ring.shape[1]
-    xx = xy = yy = xv = yv = 0.0
-    for i in range(n):
-        dx, dy, dv = ring[1, i] - mid_x, ring[2, i] - mid_y, ring[0, i] - mean
-        xx += dx * dx
-        xy += dx * dy
-        yy += dy * dy
-        xv += dx * dv
-        yv += dy * dv
-    determinant = max(xx * yy - xy * xy, 1e-9)
-    slope_x, slope_y = (yy * xv - xy * yv) / determinant, (xx * yv - xy * xv) / determinant
+    image: np.ndarray,
+    bad_pixels: NDArray[np.bool_],
+    x: float,
+    y: float,
+    rectangle: NDArray[np.int64],
+    outline: NDArray[np.float64],
+    owners: NDArray[np.uint8],
+    limit: float,
+    mean: float,
+) -> tuple[float, float, float, float, float, float]:
+    """The same with slopes, by least squares over the pixels up to the limit."""
+    sums = np.zeros((3, 3))
+    right_side = np.zeros(3)
+    terms = np.ones(3)
     squares = 0.0
-    for i in range(n):
-        from_plane = ring[0, i] - mean - slope_x * (ring[1, i] - mid_x) - slope_y * (ring[2, i] - mid_y)
-        squares += from_plane * from_plane
-    leverage = 1.0 / n + (yy * mid_x**2 - 2.0 * xy * mid_x * mid_y + xx * mid_y**2) / determinant
-    centre = mean - slope_x * mid_x - slope_y * mid_y
-    return centre, n, squares / (n - 3), leverage, slope_x, slope_y
+    first, end = rows(outline, HEIGHT, y)
+    for yy in range(max(first, rectangle[1]), min(end, rectangle[1] + rectangle[3])):
+        terms[2] = yy + 0.5 - y
+        left, right = span(outline, OUTER, x, terms[2])
+        hole, hole_end = span(outline, INNER, x, terms[2])
+        for xx in range(max(left, rectangle[0]), min(right, rectangle[0] + rectangle[2])):
+            if hole <= xx < hole_end or bad_pixels[yy, xx] or owners[yy, xx] > 0 or image[yy, xx] > limit:
+                continue
+            terms[1] = xx + 0.5 - x
+            v = float(image[yy, xx]) - mean
+            squares += v * v
+            for a in range(3):
+                right_side[a] += terms[a] * v
+                for b in range(3):
+                    sums[a, b] += terms[a] * terms[b]
+    n = sums[0, 0]
+    if n < MIN_RING_PIXELS or np.linalg.det(sums) < 1e-6:
+        return 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    inverse = np.linalg.inv(sums)
+    fit = inverse @ right_side
+    return (
+        mean + fit[0],
+        n,
+        max(squares - fit @ right_side, 0.0) / (n - 3),
+        inverse[0, 0],
+        fit[1],
+        fit[2],
+    )

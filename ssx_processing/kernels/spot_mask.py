@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 MASK_SIGMAS = 3.0
 """Semi-axes of the mask in standard deviations of the profile: 98.9 % of a Gaussian."""
-HALF_WIDTH, HALF_HEIGHT = 11, 12
-"""Columns of the outlines: of the box around the background ring."""
+MASK, INNER, OUTER = 0, 3, 6
+"""First columns of the ellipses: mask, inner and outer edge of the background ring."""
+MASK_WIDTH, MASK_HEIGHT, WIDTH, HEIGHT = 9, 10, 11, 12
+"""Columns of half widths and heights of the boxes around mask and ring."""
 
 
 @njit(cache=True, nogil=True)
@@ -26,8 +28,8 @@ def mask_outlines(covariance: NDArray[np.float64], widths: tuple[float, float]) 
     Returns
     -------
     (n, 13) array
-        Three times f, g, h of an ellipse f dx² + g dx dy + h dy² = 1 (mask, inner edge, outer edge),
-        then half width and half height of the boxes around mask and outer edge.
+        Three times a, b, c of an ellipse (dx + a dy)² = b - c dy² (mask, inner edge, outer edge), then
+        half width and half height of the boxes around mask and outer edge.
     """
     out = np.empty((covariance.shape[0], 13))
     for i in range(covariance.shape[0]):
@@ -42,11 +44,37 @@ def mask_outlines(covariance: NDArray[np.float64], widths: tuple[float, float]) 
             if edge > 0:
                 grown += widths[edge - 1]
             p, r = (long + grown) ** -2, (short + grown) ** -2
-            out[i, 3 * edge] = p * cosine * cosine + r * sine * sine
-            out[i, 3 * edge + 1] = 2.0 * (p - r) * cosine * sine
-            out[i, 3 * edge + 2] = p * sine * sine + r * cosine * cosine
+            xx_form = p * cosine * cosine + r * sine * sine
+            out[i, 3 * edge] = (p - r) * cosine * sine / xx_form
+            out[i, 3 * edge + 1] = 1.0 / xx_form
+            out[i, 3 * edge + 2] = p * r / xx_form**2
             if edge != 1:
-                at = 9 if edge == 0 else HALF_WIDTH
+                at = MASK_WIDTH if edge == 0 else WIDTH
                 out[i, at] = math.hypot((long + grown) * cosine, (short + grown) * sine)
                 out[i, at + 1] = math.hypot((long + grown) * sine, (short + grown) * cosine)
     return out
+
+
+@njit(cache=True, nogil=True, inline="always")
+def span(outline: NDArray[np.float64], ellipse: int, x: float, dy: float) -> tuple[int, int]:
+    """Columns of one row, first and end, whose middles are inside; the row's middle is dy from the centre.
+
+    Examples
+    --------
+    >>> outline = mask_outlines(np.array([[1.0, 0.0, 1.0]]), (1.0, 2.0))[0]
+    >>> span(outline, MASK, 100.5, 0.0), span(outline, OUTER, 100.5, 0.0), span(outline, MASK, 100.5, 3.1)
+    ((98, 104), (95, 107), (100, 100))
+    """
+    square = outline[ellipse + 1] - outline[ellipse + 2] * dy * dy
+    middle = x - outline[ellipse] * dy - 0.5
+    if square < 0.0:
+        at = math.ceil(middle)
+        return at, at
+    half = math.sqrt(square)
+    return math.ceil(middle - half), math.floor(middle + half) + 1
+
+
+@njit(cache=True, nogil=True, inline="always")
+def rows(outline: NDArray[np.float64], half_height: int, y: float) -> tuple[int, int]:
+    """Rows, first and end, that an ellipse may have pixels on."""
+    return math.floor(y - outline[half_height]), math.floor(y + outline[half_height]) + 1
