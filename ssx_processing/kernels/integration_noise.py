@@ -10,8 +10,8 @@ with n pixels of the mask, V the variance of a background pixel, l V that of the
 of the ring for a flat one; Leslie 2006, Acta Cryst. D62, 48, eq. 4). V is the sample variance of the
 ring, drawn towards that of the shell of resolution the fewer photons the ring has. The signal's own
 variance is the intensity expected after the measurement, with an exponential distribution about the
-shell's mean before it (acentric Wilson; as French & Wilson 1978, Acta Cryst. A34, 517, for the
-intensity itself), or what is left of the intensity after two sigmas, if that is more.
+shell's mean, less its standard error, before it (acentric Wilson; as French & Wilson 1978, Acta Cryst. A34, 517, for the
+intensity itself), or what is left of the intensity after three sigmas, if that is more.
 """
 
 import math
@@ -37,11 +37,12 @@ from ssx_processing.kernels.integration_table import (
     SPREAD,
 )
 
-PRIOR_PHOTONS = 20.0
-"""The shell's variance counts like a ring with so many photons."""
+PRIOR_PHOTONS = 200.0
+"""The shell's variance counts like a ring with so many photons: a ring that fluctuated up makes the
+intensity too low and the noise too large, and with less of the shell's, weights would show it."""
 LEAST_VARIANCE = 0.01
 """Photons² per pixel, below which no variance of the background is believed."""
-SURE_SIGMAS = 2.0
+SURE_SIGMAS = 3.0
 """So much above the noise, an intensity is real whatever its shell is like."""
 
 
@@ -86,7 +87,8 @@ def set_noise(
         fraction = out[i, FRACTION]
         out[i, NOISE] = empty / fraction**2 + known[i, FOREIGN_VARIANCE] / gain**2
         intensity = out[i, INTENSITY] / gain
-        mean = signal[s] / max(members[s], 1.0) / gain
+        members_here = max(members[s], 1.0)
+        mean = signal[s] / members_here / gain - math.sqrt(out[i, NOISE] / members_here)
         own = expected_signal(intensity, out[i, NOISE], mean) / fraction
         out[i, SIGMA] = math.sqrt(out[i, NOISE] + own + (known[i, MODEL_ERROR] * intensity) ** 2)
 

@@ -11,12 +11,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ssx_processing.kernels.spot_mask import HEIGHT, INNER, OUTER, rows, span
+from ssx_processing.kernels.spot_mask import HEIGHT, INNER, MASK_HEIGHT, MASK_WIDTH, OUTER, rows, span
 
 MIN_RING_PIXELS = 12
 CLIP_SIGMAS = 5.0
-"""Pixels more than so many sigmas of counting, and 2 photons, above the mean are not background."""
+"""Pixels more than so many sigmas of counting, and 2 photons, above the mean are not background,
+nor are those around them."""
 CLIP_PASSES = 8
+MOST_OUTLIERS = 64
 OFF_CENTRE_PX = 0.4
 """A ring whose middle is farther from the reflection has a plane fitted."""
 MIN_PLANE_PHOTONS = 40.0
@@ -78,7 +80,10 @@ def background_of_ring(
     if n < MIN_RING_PIXELS:
         return 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     off_centre = math.hypot(at_x, at_y) > OFF_CENTRE_PX * n
+    n_all = n
     n, mean, limit = _clipped_mean(ring, n, total, highest, gain)
+    if n < n_all:
+        n, mean = _away_from(image, bad_pixels, x, y, rectangle, outline, owners, limit, ring)
     if n < MIN_RING_PIXELS:
         return 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     if off_centre and n * mean > MIN_PLANE_PHOTONS * gain:
@@ -113,6 +118,49 @@ def _clipped_mean(
         if n < MIN_RING_PIXELS:
             break
     return n, mean, limit
+
+
+@njit(cache=True, nogil=True)
+def _away_from(
+    image: np.ndarray,
+    bad_pixels: NDArray[np.bool_],
+    x: float,
+    y: float,
+    rectangle: NDArray[np.int64],
+    outline: NDArray[np.float64],
+    owners: NDArray[np.uint8],
+    limit: float,
+    ring: NDArray[np.float64],
+) -> tuple[int, float]:
+    """Collect the ring again without what is near pixels above the limit; number and mean.
+
+    Around such a pixel the flanks of a spot stay below the limit, and would raise the mean.
+    """
+    outliers = np.empty((MOST_OUTLIERS, 2), np.int64)
+    n_outliers, n, total = 0, 0, 0.0
+    reach = outline[MASK_WIDTH] * outline[MASK_HEIGHT]
+    first, end = rows(outline, HEIGHT, y)
+    for second_time in (False, True):
+        for yy in range(max(first, rectangle[1]), min(end, rectangle[1] + rectangle[3])):
+            left, right = span(outline, OUTER, x, yy + 0.5 - y)
+            hole, hole_end = span(outline, INNER, x, yy + 0.5 - y)
+            for xx in range(max(left, rectangle[0]), min(right, rectangle[0] + rectangle[2])):
+                if hole <= xx < hole_end or bad_pixels[yy, xx] or owners[yy, xx] > 0:
+                    continue
+                v = float(image[yy, xx])
+                if not second_time:
+                    if v > limit and n_outliers < MOST_OUTLIERS:
+                        outliers[n_outliers] = xx, yy
+                        n_outliers += 1
+                    continue
+                near = v > limit
+                for m in range(n_outliers):
+                    near = near or (outliers[m, 0] - xx) ** 2 + (outliers[m, 1] - yy) ** 2 <= reach
+                if not near:
+                    ring[n] = v
+                    n += 1
+                    total += v
+    return n, total / max(n, 1)
 
 
 @njit(cache=True, nogil=True)

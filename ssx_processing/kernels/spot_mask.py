@@ -6,8 +6,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-MASK_SIGMAS = 3.0
-"""Semi-axes of the mask in standard deviations of the profile: 98.9 % of a Gaussian."""
+MASK_SIGMAS = 3.3
+"""Semi-axes of the mask in standard deviations of the profile: 99.6 % of a Gaussian."""
 MASK, INNER, OUTER = 0, 3, 6
 """First columns of the ellipses: mask, inner and outer edge of the background ring."""
 MASK_WIDTH, MASK_HEIGHT, WIDTH, HEIGHT = 9, 10, 11, 12

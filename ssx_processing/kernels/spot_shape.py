@@ -3,7 +3,8 @@
 The ray of a reflection whose excitation error is e leaves along s0 + p - sum e_i t_i, where the
 node, the mosaic block, the direction and the wavelength of the beam each make up a share e_i of e
 (`prediction.ray_shift`). Expected are shares in proportion to their variances v_i; about them, given
-their sum, they vary with the covariance v_i delta_ij - v_i v_j / sum v. That makes spots longer along
+their sum, they vary with the covariance v_i delta_ij - v_i v_j / sum v, and a little more, as the
+sum is not known exactly. That makes spots longer along
 the radius, above all by the bandwidth. Across the radius blocks and rays turn without changing e.
 """
 
@@ -12,6 +13,10 @@ import math
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+RING_PX = 2.0
+EXCITATION_DOUBT = 0.5
+"""Variance of the error of a known excitation error, relative to that of excitation errors."""
 
 
 @njit(cache=True, nogil=True)
@@ -84,7 +89,8 @@ def _angles(
     by_turn, by_beam, by_band = -tangent, cosine / sine, 1.0 / max(tangent, 1e-6)
     mean = turn * by_turn + beam * by_beam + band * by_band
     square = turn * by_turn**2 + beam * by_beam**2 + band * by_band**2
-    return max(square - mean * mean / total, 0.0) / k**2, turn / k**2 + min(rocking[3] ** 2, beam / qq)
+    radial = max(square - (1.0 - EXCITATION_DOUBT) * mean * mean / total, 0.0)
+    return radial / k**2, turn / k**2 + min(rocking[3] ** 2, beam / qq)
 
 
 @njit(cache=True, nogil=True)
@@ -143,3 +149,66 @@ def _add_depth(
     row[0] += variance * fast * fast
     row[1] += variance * fast * slow
     row[2] += variance * slow * slow
+
+
+@njit(cache=True, nogil=True)
+def second_moments(
+    image: np.ndarray,
+    bad_pixels: NDArray[np.bool_],
+    x_px: NDArray[np.float64],
+    y_px: NDArray[np.float64],
+    radius: NDArray[np.float64],
+    saturation: float,
+) -> NDArray[np.float64]:
+    """Covariance of the photons of strong spots about their centroid, the pixel's own width included.
+
+    Parameters
+    ----------
+    x_px, y_px : (n,) array
+        Centroids.
+    radius : (n,) array
+        Of the disc that holds the spot, px; a ring of `RING_PX` around it gives the background.
+
+    Returns
+    -------
+    (n, 3) array
+        xx, xy, yy, px²; nan where a pixel is bad, saturated or outside, or nothing is above the background.
+    """
+    out = np.full((x_px.shape[0], 3), np.nan)
+    for i in range(x_px.shape[0]):
+        reach = radius[i] + RING_PX
+        left, right = math.floor(x_px[i] - reach), math.floor(x_px[i] + reach) + 1
+        top, bottom = math.floor(y_px[i] - reach), math.floor(y_px[i] + reach) + 1
+        if left < 0 or top < 0 or right > image.shape[1] or bottom > image.shape[0]:
+            continue
+        sums = np.zeros(6)
+        rest = np.zeros(6)
+        n = n_ring = 0
+        ring = 0.0
+        good = True
+        for yy in range(top, bottom):
+            for xx in range(left, right):
+                dx, dy = xx + 0.5 - x_px[i], yy + 0.5 - y_px[i]
+                r = math.hypot(dx, dy)
+                if r > reach:
+                    continue
+                v = float(image[yy, xx])
+                if bad_pixels[yy, xx] or v >= saturation:
+                    good = False
+                elif r > radius[i]:
+                    ring += v
+                    n_ring += 1
+                else:
+                    n += 1
+                    terms = np.array([1.0, dx, dy, dx * dx, dx * dy, dy * dy])
+                    sums += v * terms
+                    rest += terms
+        if not good or n_ring == 0:
+            continue
+        sums -= ring / n_ring * rest
+        if sums[0] > 0.0:
+            mx, my = sums[1] / sums[0], sums[2] / sums[0]
+            out[i, 0] = sums[3] / sums[0] - mx * mx
+            out[i, 1] = sums[4] / sums[0] - mx * my
+            out[i, 2] = sums[5] / sums[0] - my * my
+    return out

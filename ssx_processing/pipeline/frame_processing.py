@@ -244,8 +244,7 @@ class FrameProcessor:
     def integrate(
         self, image: np.ndarray, predictions: tuple[NDArray[np.float64], ...]
     ) -> tuple[NDArray[np.float64], ...]:
-        """Integrate all lattices together, so that each sees where the others' reflections lie.
-        """
+        """Integrate all lattices together, so that each sees where the others' reflections lie."""
         s = self.settings.integration
         every = np.concatenate(predictions)
         x, y, panel = every[:, 3].copy(), every[:, 4].copy(), every[:, 5].astype(np.int64)
@@ -265,7 +264,8 @@ class FrameProcessor:
             s.min_profile_fraction,
             self.owners,
         )
-        result[:, [INTENSITY, SIGMA]] /= every[:, 8:9]
+        result[:, INTENSITY] /= every[:, 8]
+        result[:, SIGMA] /= every[:, 8]
         result[:, NOISE] /= every[:, 8] ** 2
         return tuple(np.split(result, np.cumsum([len(p) for p in predictions])[:-1]))
 

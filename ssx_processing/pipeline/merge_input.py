@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ssx_processing.errors import MergeError
 from ssx_processing.formats.chunk_folder import read_summary, read_table
+from ssx_processing.kernels.integration_table import REJECTED_FLAGS
 from ssx_processing.models import FrameCounts, FrameStatus
 from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
 
@@ -101,7 +102,8 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _usable(observations: pd.DataFrame) -> pd.DataFrame:
-    good = (observations["flags"] == 0) & (observations["sigma"] > 0) & np.isfinite(observations["intensity"])
+    accepted = (observations["flags"] & REJECTED_FLAGS) == 0
+    good = accepted & (observations["sigma"] > 0) & np.isfinite(observations["intensity"])
     return observations.loc[good, _OBSERVATION_COLUMNS]
 
 

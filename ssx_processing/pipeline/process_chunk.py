@@ -167,6 +167,7 @@ def _summary_content(job: ChunkJob, tables: ChunkTables, cpu_seconds: float) -> 
         "key": job.key,
         "frames": [job.frames.start, job.frames.stop],
         "counts": asdict(tables.counts),
+        "reflections": tables.reflections,
         "median_cell": tables.median_cell,
         "cpu_seconds": round(cpu_seconds, 3),
         "calibration": job.calibration_folder.name,
