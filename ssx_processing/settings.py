@@ -188,6 +188,8 @@ class IntegrationSettings(Settings):
     """Ring around the disc that belongs to neither peak nor background."""
     background_width_px: PositiveFloat = 3.0
     """Width of the background ring."""
+    method: Literal["summation", "profile"] = "profile"
+    """Sum the pixels, or fit a Gaussian profile to them: better where reflections are weak."""
     min_profile_fraction: Annotated[float, Field(gt=0.3, le=1)] = 0.8
     """Where less of a reflection's profile is on good pixels that no other shares, it is not merged."""
     max_excitation_sigma: PositiveFloat = 1.7

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from ssx_processing.kernels.integration_noise import set_noise
 from ssx_processing.kernels.integration_table import (
+    AREA,
     BACKGROUND,
+    EMPTY_REACH,
     FLAG_BACKGROUND,
     FLAG_INCOMPLETE,
     FLAG_SATURATED,
@@ -20,9 +22,10 @@ from ssx_processing.kernels.integration_table import (
     FRACTION,
     INTENSITY,
     LEVERAGE,
-    N_PIXELS,
+    N_KNOWN,
     N_RING,
     PEAK,
+    SIGNAL,
     SLOPE_X,
     SLOPE_Y,
     SPREAD,
@@ -30,6 +33,7 @@ from ssx_processing.kernels.integration_table import (
 from ssx_processing.kernels.shared_pixels import correct_incomplete
 from ssx_processing.kernels.spot_background import background_of_ring
 from ssx_processing.kernels.spot_mask import HEIGHT, MASK, MASK_HEIGHT, WIDTH, mask_outlines, rows, span
+from ssx_processing.kernels.spot_profile import fit_profiles, profile_precisions
 
 
 @njit(cache=True, nogil=True)
@@ -43,12 +47,13 @@ def integrate_reflections(
     covariance: NDArray[np.float64],
     shell: NDArray[np.int64],
     widths: tuple[float, float],
+    fit: bool,
     gain: float,
     saturation: float,
     min_fraction: float,
     owners: NDArray[np.uint8],
 ) -> NDArray[np.float64]:
-    """Integrate by summation, with the full variance.
+    """Integrate by summation or profile fitting, with the full variance.
 
     Where pixels of a mask are bad or also in another's, the rest is summed and the Gaussian profile
     makes up for what is missing, see `shared_pixels`. Errors: see `integration_noise`.
@@ -69,6 +74,8 @@ def integrate_reflections(
         Number of the shell of resolution, from 0: reflections that are expected to be alike.
     widths
         Of the gap around the mask, and of the background ring around that, pixels.
+    fit
+        Fit the profile instead of summing, where neither a pixel is missing nor shared.
     gain
         Counts per photon.
     saturation
@@ -88,7 +95,7 @@ def integrate_reflections(
         weigh more, and weak intensities be merged too low.
     """
     n = x_px.shape[0]
-    out, inner = np.zeros((n, 7)), np.zeros((n, 9))
+    out, known = np.zeros((n, 7)), np.zeros((n, N_KNOWN))
     outlines = mask_outlines(covariance, widths)
     largest = 1
     for i in range(n):
@@ -98,14 +105,17 @@ def integrate_reflections(
     for i in range(n):
         _sum_one(
             image, bad_pixels, x_px[i], y_px[i], rectangles[panel[i]], outlines[i], gain, saturation, owners,
-            ring, out[i], inner[i],
+            ring, out[i], known[i],
         )  # fmt: skip
+    precision = profile_precisions(covariance)
     correct_incomplete(
-        image, bad_pixels, x_px, y_px, panel, rectangles, covariance, outlines, min_fraction, out, inner
+        image, bad_pixels, x_px, y_px, panel, rectangles, precision, outlines, min_fraction, out, known
     )
+    if fit:
+        fit_profiles(image, x_px, y_px, precision, outlines, gain, out, known)
     for i in range(n):
         _stamp(owners, x_px[i], y_px[i], rectangles[panel[i]], outlines[i], False)
-    set_noise(out, inner, shell, gain)
+    set_noise(out, known, shell, gain)
     out[:, INTENSITY] /= gain
     out[:, BACKGROUND] /= gain
     return out
@@ -173,4 +183,5 @@ def _sum_one(
     row[FLAGS] = flags if background[1] > 0.0 else FLAG_BACKGROUND
     row[BACKGROUND] = background[0]
     row[INTENSITY] = total - n * background[0]
-    known[N_PIXELS] = n
+    known[AREA : EMPTY_REACH + 1] = n
+    known[SIGNAL] = 1.0

@@ -10,8 +10,9 @@ with n pixels of the mask, V the variance of a background pixel, l V that of the
 of the ring for a flat one; Leslie 2006, Acta Cryst. D62, 48, eq. 4). V is the sample variance of the
 ring, drawn towards that of the shell of resolution the fewer photons the ring has. The signal's own
 variance is the intensity expected after the measurement, with an exponential distribution about the
-shell's mean, less its standard error, before it (acentric Wilson; as French & Wilson 1978, Acta Cryst. A34, 517, for the
-intensity itself), or what is left of the intensity after three sigmas, if that is more.
+shell's mean, less its standard error, before it (acentric Wilson; as French & Wilson 1978, Acta
+Cryst. A34, 517, for the intensity itself), or what is left of the intensity after three
+sigmas and two photons, if that is more.
 """
 
 import math
@@ -21,7 +22,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from ssx_processing.kernels.integration_table import (
+    AREA,
     BACKGROUND,
+    EMPTY_AREA,
+    EMPTY_REACH,
     FLAGS,
     FOREIGN,
     FOREIGN_VARIANCE,
@@ -29,11 +33,12 @@ from ssx_processing.kernels.integration_table import (
     INTENSITY,
     LEVERAGE,
     MODEL_ERROR,
-    N_PIXELS,
     N_RING,
     NOISE,
+    REACH,
     REJECTED_FLAGS,
     SIGMA,
+    SIGNAL,
     SPREAD,
 )
 
@@ -42,8 +47,8 @@ PRIOR_PHOTONS = 200.0
 intensity too low and the noise too large, and with less of the shell's, weights would show it."""
 LEAST_VARIANCE = 0.01
 """Photons² per pixel, below which no variance of the background is believed."""
-SURE_SIGMAS = 3.0
-"""So much above the noise, an intensity is real whatever its shell is like."""
+SURE_SIGMAS, SURE_PHOTONS = 3.0, 2.0
+"""So much above the noise, and so many photons more, an intensity is real whatever its shell is like."""
 
 
 @njit(cache=True, nogil=True)
@@ -74,7 +79,7 @@ def set_noise(
             members[s] += 1.0
             signal[s] += out[i, INTENSITY]
     for i in range(n):
-        if known[i, N_RING] == 0.0 or known[i, N_PIXELS] == 0.0:
+        if known[i, N_RING] == 0.0 or known[i, AREA] == 0.0:
             continue
         s = shell[i]
         photons = max(level[s] / pixels[s] / gain, 1e-4)
@@ -82,15 +87,29 @@ def set_noise(
         weight = known[i, N_RING]
         pixel = (prior * spread[s] / pixels[s] + weight * known[i, SPREAD]) / (prior + weight) / gain**2
         pixel = max(pixel, LEAST_VARIANCE)
-        area = known[i, N_PIXELS]
-        empty = pixel * area * (1.0 + area * known[i, LEVERAGE]) + max(known[i, FOREIGN], 0.0) / gain
-        fraction = out[i, FRACTION]
-        out[i, NOISE] = empty / fraction**2 + known[i, FOREIGN_VARIANCE] / gain**2
+        other = max(known[i, FOREIGN], 0.0) / gain / out[i, FRACTION] ** 2
+        other += known[i, FOREIGN_VARIANCE] / gain**2
+        pixel /= out[i, FRACTION] ** 2
+        lever = known[i, LEVERAGE]
+        out[i, NOISE] = pixel * (known[i, EMPTY_AREA] + lever * known[i, EMPTY_REACH] ** 2) + other
+        noise = pixel * (known[i, AREA] + lever * known[i, REACH] ** 2) + other
         intensity = out[i, INTENSITY] / gain
         members_here = max(members[s], 1.0)
-        mean = signal[s] / members_here / gain - math.sqrt(out[i, NOISE] / members_here)
-        own = expected_signal(intensity, out[i, NOISE], mean) / fraction
-        out[i, SIGMA] = math.sqrt(out[i, NOISE] + own + (known[i, MODEL_ERROR] * intensity) ** 2)
+        mean = float(signal[s] / members_here / gain) - math.sqrt(noise / members_here)
+        own = known[i, SIGNAL] * expected_signal(intensity, noise, mean) / out[i, FRACTION]
+        out[i, SIGMA] = math.sqrt(noise + own + (known[i, MODEL_ERROR] * intensity) ** 2)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def sure_signal(intensity: float, variance: float) -> float:
+    """Photons that are there whatever was expected.
+
+    Examples
+    --------
+    >>> sure_signal(100.0, 4.0), sure_signal(5.0, 4.0)
+    (92.0, 0.0)
+    """
+    return max(intensity - SURE_SIGMAS * math.sqrt(variance) - SURE_PHOTONS, 0.0)
 
 
 @njit(cache=True, nogil=True)
@@ -111,9 +130,9 @@ def expected_signal(intensity: float, variance: float, mean: float) -> float:
     >>> round(expected_signal(0.0, 25.0, 0.01), 3)
     0.01
     """
-    sure = intensity - SURE_SIGMAS * math.sqrt(variance)
+    sure = sure_signal(intensity, variance)
     if mean <= 0.0:
-        return max(sure, 0.0)
+        return sure
     sigma = math.sqrt(variance)
     z = intensity / sigma - sigma / mean
     if z < -8.0:  # the tail of a normal distribution is an exponential one

@@ -18,7 +18,11 @@ REJECTED_FLAGS = FLAG_OVERLAP | FLAG_BAD_PIXEL | FLAG_SATURATED | FLAG_BACKGROUN
 INTENSITY, SIGMA, BACKGROUND, PEAK, FLAGS, NOISE, FRACTION = range(7)
 """Columns of the result: see `integration.integrate_reflections`."""
 
-N_PIXELS, N_RING, SPREAD, LEVERAGE, SLOPE_X, SLOPE_Y, FOREIGN, FOREIGN_VARIANCE, MODEL_ERROR = range(9)
-"""Columns of what is known on the way: pixels summed; pixels of the background, their variance about it
-(counts²), its own variance in units of that, its slopes (counts/px); counts of other reflections among
-those summed, the variance of what they were taken to be, and relative error of what was made up for."""
+N_RING, SPREAD, LEVERAGE, SLOPE_X, SLOPE_Y, FOREIGN, FOREIGN_VARIANCE, MODEL_ERROR = range(8)
+"""Columns of what is known on the way: pixels of the background, their variance about it (counts²), its
+own variance in units of that, its slopes (counts/px); counts of other reflections among those summed, the
+variance of what they were taken to be, and relative error of what was made up for."""
+AREA, REACH, SIGNAL, EMPTY_AREA, EMPTY_REACH = 8, 9, 10, 11, 12
+"""More of them, of an intensity sum c (v - b) over pixels v: sum c², sum c, sum c² of the photons of the
+reflection itself, and the first two for an empty one. Where all c are 1: pixels, pixels, 1."""
+N_KNOWN = 13

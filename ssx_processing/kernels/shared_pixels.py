@@ -14,7 +14,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from ssx_processing.kernels.integration_table import (
+    AREA,
     BACKGROUND,
+    EMPTY_REACH,
     FLAG_BACKGROUND,
     FLAG_BAD_PIXEL,
     FLAG_INCOMPLETE,
@@ -27,11 +29,12 @@ from ssx_processing.kernels.integration_table import (
     FRACTION,
     INTENSITY,
     MODEL_ERROR,
-    N_PIXELS,
+    SIGNAL,
     SLOPE_X,
     SLOPE_Y,
 )
-from ssx_processing.kernels.spot_mask import MASK, MASK_HEIGHT, MASK_SIGMAS, MASK_WIDTH, rows, span
+from ssx_processing.kernels.spot_mask import MASK, MASK_HEIGHT, MASK_WIDTH, rows, span
+from ssx_processing.kernels.spot_profile import MIDDLE, squared_deviation
 
 MODEL_DOUBT = 0.25
 """Relative standard error of what the profile says."""
@@ -50,7 +53,7 @@ def correct_incomplete(
     y_px: NDArray[np.float64],
     panel: NDArray[np.int64],
     rectangles: NDArray[np.int64],
-    covariance: NDArray[np.float64],
+    precision: NDArray[np.float64],
     outlines: NDArray[np.float64],
     min_fraction: float,
     out: NDArray[np.float64],
@@ -60,8 +63,10 @@ def correct_incomplete(
 
     Parameters
     ----------
-    image, bad_pixels, x_px, y_px, panel, rectangles, covariance, min_fraction
+    image, bad_pixels, x_px, y_px, panel, rectangles, min_fraction
         As in `integration.integrate_reflections`.
+    precision
+        Of `spot_profile.profile_precisions`.
     outlines
         Of `spot_mask.mask_outlines`.
     out, known
@@ -80,7 +85,6 @@ def correct_incomplete(
     start, neighbours = _neighbours(mine, x_px, y_px, outlines)
     part = np.zeros(len(neighbours))
     sums, own, seen = np.zeros(n), np.zeros(n), np.zeros(n)
-    precision = _precisions(covariance)
     for a in range(n):
         i = mine[a]
         sums[a], own[a], seen[a] = _share(
@@ -132,25 +136,6 @@ def _neighbours(
 
 
 @njit(cache=True, nogil=True)
-def _precisions(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, 4): inverse xx, xy, yy, and the density of the profile at its middle, its mask holding 1."""
-    out = np.empty((covariance.shape[0], 4))
-    inside = 1.0 - math.exp(-0.5 * MASK_SIGMAS**2)
-    for i in range(covariance.shape[0]):
-        xx, xy, yy = covariance[i]
-        determinant = max(xx * yy - xy * xy, 1e-9)
-        out[i] = yy / determinant, -xy / determinant, xx / determinant, 0.0
-        out[i, 3] = 1.0 / (2.0 * math.pi * math.sqrt(determinant) * inside)
-    return out
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _square(precision: NDArray[np.float64], dx: float, dy: float) -> float:
-    """Squared distance in standard deviations."""
-    return precision[0] * dx * dx + 2.0 * precision[1] * dx * dy + precision[2] * dy * dy
-
-
-@njit(cache=True, nogil=True)
 def _share(
     image: np.ndarray,
     bad_pixels: NDArray[np.bool_],
@@ -179,7 +164,7 @@ def _share(
         left, right = span(outline, MASK, x, dy)
         for xx in range(left, right):
             dx = xx + 0.5 - x
-            square = _square(precision[i], dx, dy)
+            square = squared_deviation(precision[i], dx, dy)
             density = math.exp(-0.5 * square)
             whole += density
             if (
@@ -193,7 +178,10 @@ def _share(
             good += density
             nearest = True
             for j in others:
-                if _square(precision[j], xx + 0.5 - x_px[j], yy + 0.5 - y_px[j]) < square:
+                if (
+                    squared_deviation(precision[j], xx + 0.5 - float(x_px[j]), yy + 0.5 - float(y_px[j]))
+                    < square
+                ):
                     nearest = False
             if not nearest:
                 continue
@@ -202,9 +190,10 @@ def _share(
             total += image[yy, xx] - row[BACKGROUND] - dx * known[SLOPE_X] - dy * known[SLOPE_Y]
             for m in range(others.shape[0]):
                 j = others[m]
-                square = _square(precision[j], xx + 0.5 - x_px[j], yy + 0.5 - y_px[j])
-                part[m] += precision[j, 3] * math.exp(-0.5 * square)
-    known[N_PIXELS] = n
+                square = squared_deviation(precision[j], xx + 0.5 - float(x_px[j]), yy + 0.5 - float(y_px[j]))
+                part[m] += precision[j, MIDDLE] * math.exp(-0.5 * square)
+    known[AREA : EMPTY_REACH + 1] = n
+    known[SIGNAL] = 1.0
     return total, own / max(whole, 1e-12), good / max(whole, 1e-12)
 
 

@@ -248,7 +248,7 @@ class FrameProcessor:
         s = self.settings.integration
         every = np.concatenate(predictions)
         x, y, panel = every[:, 3].copy(), every[:, 4].copy(), every[:, 5].astype(np.int64)
-        q = geo.pixel_to_q(x, y, panel, self.rectangles, self.axes, self.s0, *self.sensor)
+        q = geo.pixel_to_q(x, y, panel.astype(np.int32), self.rectangles, self.axes, self.s0, *self.sensor)
         result = integrate_reflections(
             image,
             self.bad_pixels,
@@ -259,6 +259,7 @@ class FrameProcessor:
             self._profiles(q, panel),
             _shells(np.linalg.norm(q, axis=1), [len(one) for one in predictions]),
             (s.gap_width_px, s.background_width_px),
+            s.method == "profile",
             self.settings.spots.gain,
             self.saturation,
             s.min_profile_fraction,

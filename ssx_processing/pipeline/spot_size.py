@@ -84,8 +84,8 @@ def spot_radius(
 def _across(shapes: SpotShapes, geometry: Geometry, rocking: Rocking) -> NDArray[np.float64]:
     """(n,) variance of spots at right angles to the radius, px², without what is expected of the crystals."""
     axes, s0 = geo.panel_axes(geometry), geo.incident_wave_vector(geometry)
-    rectangles = geo.panel_rectangles(geometry)
-    q = geo.pixel_to_q(shapes.x_px, shapes.y_px, shapes.panel, rectangles, axes, s0, *geo.sensor(geometry))
+    rectangles, panel = geo.panel_rectangles(geometry), shapes.panel.astype(np.int32)
+    q = geo.pixel_to_q(shapes.x_px, shapes.y_px, panel, rectangles, axes, s0, *geo.sensor(geometry))
     expected = expected_spread(q, shapes.panel, s0, rocking.parts(), axes, geo.sensor(geometry))
     tangent = np.cross(s0, q)
     fast, slow = axes[shapes.panel, 1], axes[shapes.panel, 2]
