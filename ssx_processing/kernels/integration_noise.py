@@ -125,10 +125,8 @@ def expected_signal(intensity: float, variance: float, mean: float) -> float:
 
     Examples
     --------
-    >>> round(expected_signal(1000.0, 25.0, 500.0), 1)
-    999.9
-    >>> round(expected_signal(0.0, 25.0, 0.01), 3)
-    0.01
+    >>> [round(expected_signal(intensity, 25.0, 50.0), 2) for intensity in (-5.0, 0.0, 5.0, 1000.0)]
+    [2.48, 3.75, 5.93, 999.5]
     """
     sure = sure_signal(intensity, variance)
     if mean <= 0.0:

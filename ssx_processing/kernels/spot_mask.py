@@ -62,8 +62,8 @@ def span(outline: NDArray[np.float64], ellipse: int, x: float, dy: float) -> tup
     Examples
     --------
     >>> outline = mask_outlines(np.array([[1.0, 0.0, 1.0]]), (1.0, 2.0))[0]
-    >>> span(outline, MASK, 100.5, 0.0), span(outline, OUTER, 100.5, 0.0), span(outline, MASK, 100.5, 3.1)
-    ((98, 104), (95, 107), (100, 100))
+    >>> span(outline, MASK, 100.5, 0.0), span(outline, OUTER, 100.5, 0.0), span(outline, MASK, 100.5, 3.4)
+    ((97, 104), (94, 107), (100, 100))
     """
     square = outline[ellipse + 1] - outline[ellipse + 2] * dy * dy
     middle = x - outline[ellipse] * dy - 0.5
