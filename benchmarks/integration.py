@@ -53,7 +53,7 @@ def empty_reflections(rng: np.random.Generator) -> None:
             for method in range(2):
                 r = integrate_reflections(
                     image, np.zeros((n, n), bool), x, y, np.zeros(len(x), np.int64), np.array([[0, 0, n, n]]),
-                    np.tile(covariance, (len(x), 1)), np.arange(len(x)) // 40, (1.5, 3.0), method == 1, 1.0,
+                    np.tile(covariance, (len(x), 1)), np.arange(len(x)) // 40, (0.0, 1.5, 3.0), method == 1, 1.0,
                     1e9, 0.8, np.zeros((n, n), np.uint8),
                 )  # fmt: skip
                 pulls[method].append(r[:, INTENSITY] / r[:, SIGMA])
@@ -122,7 +122,7 @@ def photons_recovered(folder: Path, n_frames: int) -> None:
             sample=files.sample, calibration=CalibrationSettings(n_frames=n_frames, bandwidth=bandwidth)
         )
         c = calibrate(make_plan([files.master], settings), settings, folder / f"{bandwidth}")
-        for radius in (None, 2.0, 3.0, 4.0):
+        for radius in (None, 1.8, 3.0):
             table = np.concatenate(list(against_photons(chip, settings, c, radius)))
             ring = np.digitize(table[:, 1], RINGS) - 1
             for method, values in zip(METHODS, table.T[2:], strict=True):

@@ -46,7 +46,7 @@ def integrate_reflections(
     rectangles: NDArray[np.int64],
     covariance: NDArray[np.float64],
     shell: NDArray[np.int64],
-    widths: tuple[float, float],
+    widths: tuple[float, float, float],
     fit: bool,
     gain: float,
     saturation: float,
@@ -73,7 +73,7 @@ def integrate_reflections(
     shell : (n,) array
         Number of the shell of resolution, from 0: reflections that are expected to be alike.
     widths
-        Of the gap around the mask, and of the background ring around that, pixels.
+        Of what the mask is larger than that, of the gap around it, and of the background ring, pixels.
     fit
         Fit the profile instead of summing, where neither a pixel is missing nor shared.
     gain

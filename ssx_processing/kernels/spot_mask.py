@@ -15,7 +15,7 @@ MASK_WIDTH, MASK_HEIGHT, WIDTH, HEIGHT = 9, 10, 11, 12
 
 
 @njit(cache=True, nogil=True)
-def mask_outlines(covariance: NDArray[np.float64], widths: tuple[float, float]) -> NDArray[np.float64]:
+def mask_outlines(covariance: NDArray[np.float64], widths: tuple[float, float, float]) -> NDArray[np.float64]:
     """Mask, inner and outer edge of the background ring of each reflection.
 
     Parameters
@@ -23,7 +23,7 @@ def mask_outlines(covariance: NDArray[np.float64], widths: tuple[float, float]) 
     covariance : (n, 3) array
         Of the profile: xx, xy, yy, px².
     widths
-        Of gap and ring, px; they are added to the semi-axes of the mask.
+        Margin of the mask (may be negative), gap and ring, px: added to the semi-axes one after the other.
 
     Returns
     -------
@@ -39,10 +39,10 @@ def mask_outlines(covariance: NDArray[np.float64], widths: tuple[float, float]) 
         cosine, sine = math.cos(angle), math.sin(angle)
         long = MASK_SIGMAS * math.sqrt(middle + half)
         short = MASK_SIGMAS * math.sqrt(max(middle - half, 1e-6))
-        grown = 0.0
+        grown = max(widths[0], 1.0 - short)
         for edge in range(3):
             if edge > 0:
-                grown += widths[edge - 1]
+                grown += widths[edge]
             p, r = (long + grown) ** -2, (short + grown) ** -2
             xx_form = p * cosine * cosine + r * sine * sine
             out[i, 3 * edge] = (p - r) * cosine * sine / xx_form
@@ -61,7 +61,7 @@ def span(outline: NDArray[np.float64], ellipse: int, x: float, dy: float) -> tup
 
     Examples
     --------
-    >>> outline = mask_outlines(np.array([[1.0, 0.0, 1.0]]), (1.0, 2.0))[0]
+    >>> outline = mask_outlines(np.array([[1.0, 0.0, 1.0]]), (0.0, 1.0, 2.0))[0]
     >>> span(outline, MASK, 100.5, 0.0), span(outline, OUTER, 100.5, 0.0), span(outline, MASK, 100.5, 3.4)
     ((97, 104), (94, 107), (100, 100))
     """

@@ -81,7 +81,8 @@ class FrameProcessor:
         self.bad_pixels = bad_pixels.copy()
         self.saturation = saturation
         self.rocking, self.population = rocking or Rocking(), population or Population()
-        self.peak_radius_px = settings.integration.peak_radius_px or peak_radius_px
+        self.peak_radius_px = peak_radius_px
+        self.mask_margin_px = (settings.integration.peak_radius_px or peak_radius_px) - peak_radius_px
         self.hits = HitFinder(
             geometry, bad_pixels, settings.spots, saturation=saturation, underload=underload
         )
@@ -258,7 +259,7 @@ class FrameProcessor:
             self.rectangles,
             self._profiles(q, panel),
             _shells(np.linalg.norm(q, axis=1), [len(one) for one in predictions]),
-            (s.gap_width_px, s.background_width_px),
+            (self.mask_margin_px, s.gap_width_px, s.background_width_px),
             s.method == "profile",
             self.settings.spots.gain,
             self.saturation,

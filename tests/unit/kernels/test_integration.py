@@ -42,7 +42,7 @@ def integrate(
     result = integrate_reflections(
         image, np.zeros((N, N), bool) if bad is None else bad, xy[:, 0].copy(), xy[:, 1].copy(),
         np.zeros(len(xy), np.int64), np.array([[0, 0, N, N]]), np.tile(covariance, (len(xy), 1)),
-        np.arange(len(xy)) // 40, (1.5, 3.0), fit, gain, saturation, min_fraction, owners,
+        np.arange(len(xy)) // 40, (0.0, 1.5, 3.0), fit, gain, saturation, min_fraction, owners,
     )  # fmt: skip
     assert not owners.any()
     return result
