@@ -53,8 +53,8 @@ def empty_reflections(rng: np.random.Generator) -> None:
             for method in range(2):
                 r = integrate_reflections(
                     image, np.zeros((n, n), bool), x, y, np.zeros(len(x), np.int64), np.array([[0, 0, n, n]]),
-                    np.tile(covariance, (len(x), 1)), np.arange(len(x)) // 40, (0.0, 1.5, 3.0), method == 1, 1.0,
-                    1e9, 0.8, np.zeros((n, n), np.uint8),
+                    np.tile(covariance, (len(x), 1)), np.arange(len(x)) // 40, (0.0, 1.5, 3.0), method == 1,
+                    1.0, 1e9, 0.8, np.zeros((n, n), np.uint8),
                 )  # fmt: skip
                 pulls[method].append(r[:, INTENSITY] / r[:, SIGMA])
         both = [np.concatenate(p) for p in pulls]

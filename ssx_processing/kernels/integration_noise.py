@@ -126,7 +126,7 @@ def expected_signal(intensity: float, variance: float, mean: float) -> float:
     Examples
     --------
     >>> [round(expected_signal(intensity, 25.0, 50.0), 2) for intensity in (-5.0, 0.0, 5.0, 1000.0)]
-    [2.48, 3.75, 5.93, 999.5]
+    [2.53, 3.81, 6.13, 999.5]
     """
     sure = sure_signal(intensity, variance)
     if mean <= 0.0:
