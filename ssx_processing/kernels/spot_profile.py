@@ -99,6 +99,7 @@ def _fit_one(
     """Fit one reflection. Its weights c = w P / sum w P² say how errors of the pixels add up."""
     variance = max(known[SPREAD], gain * row[BACKGROUND], LEAST_VARIANCE * gain * gain)
     intensity = noise = 0.0
+    bend = math.exp(-precision[0])
     first, end = rows(outline, MASK_HEIGHT, y)
     for turn in range(ROUNDS):
         above = square = 0.0
@@ -106,15 +107,20 @@ def _fit_one(
         for yy in range(first, end):
             dy = yy + 0.5 - y
             left, right = span(outline, MASK, x, dy)
+            dx = left + 0.5 - x
+            # along a row a Gaussian goes on by a factor, and that by one that is always the same
+            p = precision[MIDDLE] * math.exp(-0.5 * squared_deviation(precision, dx, dy))
+            step = math.exp(-precision[0] * (dx + 0.5) - precision[1] * dy)
             for xx in range(left, right):
                 dx = xx + 0.5 - x
-                p = precision[MIDDLE] * math.exp(-0.5 * squared_deviation(precision, dx, dy))
                 wp = p / (variance + gain * intensity * p)
                 above += wp * (image[yy, xx] - row[BACKGROUND] - dx * known[SLOPE_X] - dy * known[SLOPE_Y])
                 square += wp * p
                 area += wp * wp
                 reach += wp
                 signal += wp * wp * p
+                p *= step
+                step *= bend
         known[AREA], known[REACH], known[SIGNAL] = area / square**2, reach / square, signal / square**2
         row[INTENSITY] = above / square
         if turn == 0:
