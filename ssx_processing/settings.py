@@ -25,7 +25,7 @@ from pydantic import (
 from ssx_processing.kernels.laue_classes import exact_space_group, group_of_class
 from ssx_processing.models import UnitCell
 
-ALGORITHM_VERSION = "4"
+ALGORITHM_VERSION = "5"
 """Part of every result's key; raised whenever the same input would give other numbers."""
 
 
@@ -185,11 +185,15 @@ class IntegrationSettings(Settings):
     d_min: PositiveFloat | None = None
     """Å; predict to here, by default to the corner of the detector."""
     peak_radius_px: PositiveFloat | None = None
-    """Radius of the summed disc; by default from the spots of the calibration."""
+    """Radius of the summed disc where spots are round; by default from the spots of the calibration."""
     gap_width_px: PositiveFloat = 1.5
     """Ring around the disc that belongs to neither peak nor background."""
     background_width_px: PositiveFloat = 3.0
     """Width of the background ring."""
+    method: Literal["summation", "profile"] = "profile"
+    """Sum the pixels, or fit a Gaussian profile to them: better where reflections are weak."""
+    min_profile_fraction: Annotated[float, Field(gt=0.3, le=1)] = 0.8
+    """Where less of a reflection's profile is on good pixels that no other shares, it is not merged."""
     max_excitation_sigma: PositiveFloat = 1.7
     """Predict while the excitation error is below this many standard deviations of the rocking width."""
 

@@ -20,6 +20,7 @@ from ssx_processing.pipeline.frame_processing import FrameProcessor
 from ssx_processing.pipeline.geometry_refinement import refine_geometry
 from ssx_processing.pipeline.plan import Plan
 from ssx_processing.pipeline.population import Rocking
+from ssx_processing.pipeline.spot_size import SpotShapes, spot_radius, spot_shapes
 from ssx_processing.pipeline.stream_calibration import stream_calibration
 from ssx_processing.pipeline.stream_plan import are_streams
 from ssx_processing.settings import ProcessingSettings, content_key
@@ -78,7 +79,7 @@ def _learn(
     processor = FrameProcessor(
         frames.geometry, frames.bad_pixels, frames.saturation, settings, underload=frames.underload
     )
-    spot_lists, isolated = _find_spots(frames, chosen, processor, progress)
+    spot_lists, isolated, shapes = _find_spots(frames, chosen, processor, progress)
     hot = np.zeros(frames.geometry.image_shape, bool)
     hot.flat[hot_pixels(isolated, len(spot_lists), settings.calibration.hot_pixel_fraction)] = True
     spot_lists = [_without_hot(spots, hot) for spots in spot_lists]
@@ -97,7 +98,9 @@ def _learn(
         rocking=processor.rocking,
         population=processor.population,
         refinement=refinement,
-        peak_radius_px=spot_radius(hits),
+        peak_radius_px=spot_radius(
+            shapes, hits, processor.geometry, processor.rocking, processor.population.position_error_px
+        ),
         beam_shift_px=refinement.beam_shift_px,
         n_frames=len(spot_lists),
         n_hits=len(hits),
@@ -141,9 +144,10 @@ def panel_groups(geometry: Geometry, given: GeometryFile | None) -> dict[str, tu
 
 def _find_spots(
     frames: FrameSet, chosen: NDArray[np.int64], processor: FrameProcessor, progress: Progress | None
-) -> tuple[list[SpotList], NDArray[np.int32]]:
-    """Spots of the chosen frames that can be read, and the pixels that stood out alone on them."""
+) -> tuple[list[SpotList], NDArray[np.int32], SpotShapes]:
+    """Spots of the chosen frames that can be read, pixels that stood out alone on them, shapes on hits."""
     isolated: list[NDArray[np.int32]] = []
+    shapes: list[SpotShapes] = []
     spot_lists: list[SpotList] = []
     error: SsxError | None = None
     for n, frame in enumerate(chosen):
@@ -154,22 +158,16 @@ def _find_spots(
         else:
             spot_lists.append(processor.hits.find(image))
             isolated.append(processor.hits.finder.isolated.copy())
+            if processor.hits.is_hit(spot_lists[-1]):
+                shapes.append(spot_shapes(image, spot_lists[-1], frames.bad_pixels, frames.saturation))
         if progress is not None:
             progress(n + 1, len(chosen))
     if not spot_lists and error is not None:
         raise ImageReadError(f"none of {len(chosen)} frames looked at can be read; the last: {error}")
-    return spot_lists, np.concatenate(isolated)
+    return spot_lists, np.concatenate(isolated), SpotShapes.joined(shapes)
 
 
 def _without_hot(spots: SpotList, hot: NDArray[np.bool_]) -> SpotList:
     """The spots whose middle lies on no hot pixel."""
     keep = ~hot[spots.y_px.astype(int), spots.x_px.astype(int)]
     return SpotList(**{name: values[keep] for name, values in vars(spots).items()})
-
-
-def spot_radius(hits: list[SpotList]) -> float:
-    """Radius in pixels that holds the larger spots, with a margin for their weak edges; 3 without spots."""
-    n_pixels = np.concatenate([s.n_pixels for s in hits]) if hits else np.empty(0)
-    if len(n_pixels) == 0:
-        return 3.0
-    return float(np.clip(np.sqrt(np.percentile(n_pixels, 90) / np.pi) + 1.0, 2.0, 8.0))

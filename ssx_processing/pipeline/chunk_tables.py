@@ -8,19 +8,34 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ssx_processing.kernels.integration import (
+from ssx_processing.kernels.integration_table import (
     BACKGROUND,
     FLAG_BACKGROUND,
     FLAG_BAD_PIXEL,
+    FLAG_INCOMPLETE,
+    FLAG_OVERLAP,
+    FLAG_SATURATED,
+    FLAG_SHARED,
     FLAGS,
+    FRACTION,
     INTENSITY,
     NOISE,
+    REJECTED_FLAGS,
     SIGMA,
 )
 from ssx_processing.kernels.unit_cell import cell_of
 from ssx_processing.models import FrameCounts, FrameStatus, Misfit, UnitCell
 from ssx_processing.pipeline.frame_processing import FrameProcessor, FrameResult, resolution_limit
 
+REFLECTION_KINDS = {
+    "overlapped": FLAG_OVERLAP,
+    "cut_off": FLAG_BAD_PIXEL,
+    "saturated": FLAG_SATURATED,
+    "without_background": FLAG_BACKGROUND,
+    "shared": FLAG_SHARED,
+    "incomplete": FLAG_INCOMPLETE,
+}
+"""Counted kinds of reflections and their flags; the first four are not merged."""
 SPOT_COLUMNS = ("x_px", "y_px", "intensity", "snr", "peak_snr", "background", "peak_value")
 A_COLUMNS = ("a11", "a12", "a13", "a21", "a22", "a23", "a31", "a32", "a33")
 CELL_COLUMNS = ["a", "b", "c", "alpha", "beta", "gamma"]
@@ -45,7 +60,7 @@ COLUMN_TYPES: dict[str, dict[str, str]] = {
         "frame": "int64", "lattice": "int16", "h": "int16", "k": "int16", "l": "int16",
         "intensity": "float32", "sigma": "float32", "background": "float32", "x_px": "float32",
         "y_px": "float32", "excitation_error": "float32", "excitation_sigma": "float32",
-        "noise_variance": "float32", "flags": "uint8",
+        "noise_variance": "float32", "fraction": "float32", "flags": "uint8",
     },
 }  # fmt: skip
 """Columns and types of each table: also of an empty one."""
@@ -58,6 +73,8 @@ class ChunkTables:
         self.counts = FrameCounts()
         self._columns: dict[str, dict[str, list[Any]]] = {name: defaultdict(list) for name in COLUMN_TYPES}
         self._cells: list[UnitCell] = []
+        self.reflections = dict.fromkeys(("predicted", "good", *REFLECTION_KINDS), 0)
+        """How many were predicted, may be merged, and have each flag."""
 
     def add_unreadable(self, frame: int, path: Path, index: int) -> None:
         """Add a frame whose pixels could not be read."""
@@ -138,6 +155,7 @@ class ChunkTables:
             result.integrated[number],
         )
         flags = summed[:, FLAGS].astype(np.uint8)
+        self._count_kinds(flags)
         known = (flags & (FLAG_BAD_PIXEL | FLAG_BACKGROUND)) == 0
         predicted, summed, flags = predicted[known], summed[known], flags[known]
         cell = cell_of(lattice.a_matrix)
@@ -167,8 +185,16 @@ class ChunkTables:
             sigma=summed[:, SIGMA],
             background=summed[:, BACKGROUND],
             noise_variance=summed[:, NOISE],
+            fraction=summed[:, FRACTION],
             flags=flags,
         )
+
+    def _count_kinds(self, flags: NDArray[np.uint8]) -> None:
+        """Count the reflections of one lattice by their flags."""
+        self.reflections["predicted"] += len(flags)
+        self.reflections["good"] += int(((flags & REJECTED_FLAGS) == 0).sum())
+        for kind, bit in REFLECTION_KINDS.items():
+            self.reflections[kind] += int(((flags & bit) != 0).sum())
 
     def _add(self, table: str, frame: int, columns: dict[str, Any]) -> None:
         """Add rows of one frame."""

@@ -23,7 +23,7 @@ from ssx_processing.formats.stream_records import (
     StreamPeaks,
     StreamReflections,
 )
-from ssx_processing.kernels.integration import FLAG_SATURATED
+from ssx_processing.kernels.integration_table import FLAG_SATURATED, REJECTED_FLAGS
 from ssx_processing.models import FrameStatus
 from ssx_processing.pipeline.chunk_tables import A_COLUMNS
 from ssx_processing.pipeline.detector_places import DetectorPlaces
@@ -148,7 +148,7 @@ class ChunkFrames:
     def _crystal(self, lattice: Mapping[Any, Any], observations: pd.DataFrame | None) -> StreamCrystal:
         matrix = np.array([lattice[name] for name in A_COLUMNS]).reshape(3, 3)
         flags = observations["flags"].to_numpy(np.int64) if observations is not None else np.empty(0, int)
-        good = observations[flags == 0] if observations is not None else None
+        good = observations[(flags & REJECTED_FLAGS) == 0] if observations is not None else None
         limit, width = float(lattice["resolution_limit"]), float(lattice["excitation_width"])
         if good is not None and len(good):
             hkl = good[["h", "k", "l"]].to_numpy(np.float64)
@@ -167,7 +167,7 @@ class ChunkFrames:
         )
 
     def _reflections(self, good: pd.DataFrame | None) -> StreamReflections:
-        """Observations without a flag, in counts; the largest pixel is not kept, so 0."""
+        """Observations that may be merged, in counts; the largest pixel is not kept, so 0."""
         if good is None:
             return StreamReflections.none()
         x, y = (good[name].to_numpy(np.float64) for name in ("x_px", "y_px"))

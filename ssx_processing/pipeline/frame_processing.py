@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from ssx_processing.kernels import geometry as geo
 from ssx_processing.kernels.indexing import IndexedLattice, Indexer
-from ssx_processing.kernels.integration import INTENSITY, NOISE, SIGMA, integrate_reflections
+from ssx_processing.kernels.integration import integrate_reflections
+from ssx_processing.kernels.integration_table import INTENSITY, NOISE, SIGMA
 from ssx_processing.kernels.lattice_score import index_distance, squared_deviations
 from ssx_processing.kernels.prediction import predict_reflections, rocking_sigma
+from ssx_processing.kernels.spot_mask import MASK_SIGMAS
+from ssx_processing.kernels.spot_shape import expected_spread
 from ssx_processing.kernels.unit_cell import real_space, search_lattice
 from ssx_processing.models import FrameStatus, Geometry, Lattice, Misfit, SpotList
 from ssx_processing.pipeline.hit_finding import HitFinder
@@ -27,6 +30,8 @@ OFFERED, OFFERED_DEVIATION = 0.25, 6.0
 """Spots this near a lattice point, in indices or in expected errors, are offered to the refinement."""
 WIDTH_PRIOR_SPOTS = 20
 """The calibration's rocking width counts like so many spots of the lattice itself."""
+SHELL_SIZE = 40
+"""Reflections of a lattice that are alike in resolution; their errors are estimated together."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,8 @@ class FrameProcessor:
         self.bad_pixels = bad_pixels.copy()
         self.saturation = saturation
         self.rocking, self.population = rocking or Rocking(), population or Population()
-        self.peak_radius_px = settings.integration.peak_radius_px or peak_radius_px
+        self.peak_radius_px = peak_radius_px
+        self.mask_margin_px = (settings.integration.peak_radius_px or peak_radius_px) - peak_radius_px
         self.hits = HitFinder(
             geometry, bad_pixels, settings.spots, saturation=saturation, underload=underload
         )
@@ -239,32 +245,49 @@ class FrameProcessor:
     def integrate(
         self, image: np.ndarray, predictions: tuple[NDArray[np.float64], ...]
     ) -> tuple[NDArray[np.float64], ...]:
-        """Integrate all lattices together, so that each sees where the others' reflections lie.
-
-        The image is that of the last search for spots: its ring means are the expected background.
-        """
+        """Integrate all lattices together, so that each sees where the others' reflections lie."""
         s = self.settings.integration
         every = np.concatenate(predictions)
-        finder = self.hits.finder
-        ring = finder.rings.ring.reshape(image.shape)[every[:, 4].astype(int), every[:, 3].astype(int)]
-        expected = np.append(finder.mean, 0.0)[ring].astype(np.float64)
-        inner = self.peak_radius_px + s.gap_width_px
+        x, y, panel = every[:, 3].copy(), every[:, 4].copy(), every[:, 5].astype(np.int64)
+        q = geo.pixel_to_q(x, y, panel.astype(np.int32), self.rectangles, self.axes, self.s0, *self.sensor)
         result = integrate_reflections(
             image,
             self.bad_pixels,
-            np.ascontiguousarray(every[:, 3]),
-            np.ascontiguousarray(every[:, 4]),
-            every[:, 5].astype(np.int64),
+            x,
+            y,
+            panel,
             self.rectangles,
-            expected,
-            (self.peak_radius_px, inner, inner + s.background_width_px),
+            self._profiles(q, panel),
+            _shells(np.linalg.norm(q, axis=1), [len(one) for one in predictions]),
+            (self.mask_margin_px, s.gap_width_px, s.background_width_px),
+            s.method == "profile",
             self.settings.spots.gain,
             self.saturation,
+            s.min_profile_fraction,
             self.owners,
         )
-        result[:, [INTENSITY, SIGMA]] /= every[:, 8:9]
+        result[:, INTENSITY] /= every[:, 8]
+        result[:, SIGMA] /= every[:, 8]
         result[:, NOISE] /= every[:, 8] ** 2
         return tuple(np.split(result, np.cumsum([len(p) for p in predictions])[:-1]))
+
+    def _profiles(self, q: NDArray[np.float64], panel: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n, 3) covariance of each reflection's profile, px²: as calibrated, longer by the bandwidth."""
+        covariance = expected_spread(q, panel, self.s0, self.rocking.parts(), self.axes, self.sensor)
+        covariance[:, [0, 2]] += (self.peak_radius_px / MASK_SIGMAS) ** 2
+        return covariance
+
+
+def _shells(q_length: NDArray[np.float64], n_of_lattice: list[int]) -> NDArray[np.int64]:
+    """(n,) number of each reflection's shell of |q|, of `SHELL_SIZE` reflections of its own lattice."""
+    shell, first = np.empty(len(q_length), np.int64), 0
+    for part in np.split(np.arange(len(q_length)), np.cumsum(n_of_lattice)[:-1]):
+        n_shells = max(len(part) // SHELL_SIZE, 1)
+        rank = np.empty(len(part), np.int64)
+        rank[np.argsort(q_length[part])] = np.arange(len(part))
+        shell[part] = first + rank * n_shells // max(len(part), 1)
+        first += n_shells
+    return shell
 
 
 def resolution_limit(q_length: NDArray[np.float64]) -> float:

@@ -130,6 +130,7 @@ def _compute(job: ChunkJob) -> None:
         )
     found = _hot_pixels(job, isolated, processor)
     content = _summary_content(job, tables, time.process_time() - started)
+    content["reflections"] = tables.reflections
     content["drift"] = drift_content(drift)
     content["hot_pixels"] = {"masked_from_other_chunks": masked.tolist(), "found": found.tolist()}
     write_chunk(job.folder, tables.tables(), content)

@@ -224,7 +224,7 @@ def calibration_facts(calibration: Calibration | None, wavelength: float) -> str
             ("pixels masked", f"{n_bad}, of these {n_hot} found hot"),
             ("saturation", f"{calibration.saturation:g} counts"),
             ("rocking width", calibration.rocking.in_words),
-            ("radius of summed discs", f"{calibration.peak_radius_px:.2f} px"),
+            ("radius of masks of round spots", f"{calibration.peak_radius_px:.2f} px"),
             ("wavelength", f"{wavelength:.5f} Å"),
             ("folder", calibration.folder.name),
         ]

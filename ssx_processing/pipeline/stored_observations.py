@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ssx_processing.formats.chunk_folder import read_table
+from ssx_processing.kernels.integration_table import REJECTED_FLAGS
 
 COLUMNS = [
     "frame", "lattice", "h", "k", "l", "intensity", "sigma", "excitation_error", "excitation_sigma",
@@ -105,7 +106,7 @@ class ObservationStore:
 
 def usable(table: pd.DataFrame) -> NDArray[np.bool_]:
     """Which observations of a chunk's table may be merged."""
-    good = (table["flags"] == 0) & (table["sigma"] > 0) & np.isfinite(table["intensity"])
+    good = (table["flags"] & REJECTED_FLAGS == 0) & (table["sigma"] > 0) & np.isfinite(table["intensity"])
     return good.to_numpy()
 
 

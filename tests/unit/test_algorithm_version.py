@@ -18,6 +18,7 @@ PACKAGE = Path(ssx_processing.__file__).parent
 RECORD = Path(__file__).parents[1] / "data" / "algorithm.json"
 STEPS = (
     "calibrate",
+    "cell_setting",
     "cell_and_distance",
     "cell_candidates",
     "chunk_tables",
@@ -26,13 +27,23 @@ STEPS = (
     "fitted_hits",
     "frame_processing",
     "geometry_refinement",
+    "indexing_setting",
     "lattice_filter",
     "lattice_refinement",
     "merge_input",
+    "merge_setting",
     "merge_steps",
+    "merge",
     "population",
+    "reflection_table",
     "resolution",
     "sample",
+    "spot_size",
+    "stored_observations",
+    "stream_calibration",
+    "stream_chunks",
+    "subset_labels",
+    "subset_merges",
 )
 SKIPPED = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial import KDTree
 
+from ssx_processing.formats.chunk_folder import read_summary
+from ssx_processing.kernels.integration_table import FLAG_SHARED, REJECTED_FLAGS
 from ssx_processing.kernels.unit_cell import b_matrix, lattice_rotations, misorientation_deg
 from ssx_processing.models import FrameStatus
 from tests.unit.pipeline.conftest import ProcessedChip
@@ -108,13 +110,26 @@ def test_integrated_intensities_follow_the_photons_put_in(processed_chip: Proces
     }
     single = np.flatnonzero(processed_chip.truth.frames.n_crystals == 1)
     obs = processed_chip.table("observations")
-    obs = obs[(obs["flags"] == 0) & obs["frame"].isin(single)]
+    obs = obs[((obs["flags"] & REJECTED_FLAGS) == 0) & obs["frame"].isin(single)]
     # hkl of a lattice is known up to the lattice's symmetry only: compare sums over a frame
     total = obs.groupby("frame")["intensity"].sum()
     expected = {f: sum(v[0] for k, v in key.items() if k[0] == f) for f in total.index}
     ratio = np.array([total[f] / expected[f] for f in total.index if expected[f] > 2000])
     assert 0.85 < np.median(ratio) < 1.1
     assert ratio.std() < 0.15
+
+
+def test_masks_fit_the_spots_and_the_kinds_of_reflections_are_counted(processed_chip: ProcessedChip):
+    """Spots are 0.67 px wide, standard deviation, so 2.2 px hold them but for half a per cent."""
+    assert 2.1 < processed_chip.calibration.peak_radius_px < 2.7
+    kinds = [read_summary(chunk.folder)["reflections"] for chunk in processed_chip.chunks]
+    total = {kind: sum(one[kind] for one in kinds) for kind in kinds[0]}
+    obs = processed_chip.table("observations")
+    assert total["good"] == ((obs["flags"] & REJECTED_FLAGS) == 0).sum()
+    assert total["shared"] == ((obs["flags"] & FLAG_SHARED) != 0).sum() > 50
+    assert total["predicted"] >= len(obs) > 0.95 * total["predicted"]
+    assert total["good"] > 0.93 * total["predicted"]
+    assert obs.loc[obs["flags"] == 0, "fraction"].eq(1.0).all()
 
 
 def test_counts_add_up(processed_chip: ProcessedChip):
