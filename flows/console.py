@@ -9,7 +9,7 @@ from rich.text import Text
 
 from flows.looks import GroupLook
 from flows.outcome import Outcome
-from flows.result_table import growth_lines, result_rows
+from flows.result_table import merge_lines, result_rows
 from ispyb_io.ledger_records import Chunk, Processing
 from ispyb_io.records import Offers
 
@@ -38,7 +38,7 @@ def print_outcome(outcome: Outcome, extra: Iterable[tuple[str, str]] = (), *, no
     print_lines(console, [f"missing: {line}" for line in outcome.merge.missing])
     print_lines(console, [f"note: {line}" for line in outcome.merge.warnings])
     print_lines(console, [f"note: {line}" for line in outcome.notices])
-    print_lines(console, growth_lines(outcome.merge.folder))
+    print_lines(console, merge_lines(outcome.merge))
     places = [("MTZ", outcome.merge.folder / "merged.mtz"), *(("report", path) for path in outcome.reports)]
     print_places(console, places)
     if outcome.program_ids:

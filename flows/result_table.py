@@ -5,8 +5,9 @@ from pathlib import Path
 
 from flows.outcome import Outcome
 from ssx_processing.formats.merge_folder import read_merge_table
-from ssx_processing.models import FrameCounts, ReferenceCheck
+from ssx_processing.models import FrameCounts, MergeSummary, ReferenceCheck, SubsetSummary
 from ssx_processing.pipeline.growth_curve import growth_of_table, growth_words
+from ssx_processing.pipeline.subset_differences import difference_words
 
 
 def result_rows(outcome: Outcome) -> list[tuple[str, str]]:
@@ -36,8 +37,26 @@ def result_rows(outcome: Outcome) -> list[tuple[str, str]]:
     ]
 
 
-def growth_lines(merge_folder: Path) -> list[str]:
-    """What more lattices would bring, in a line; none for merges without a growth curve."""
+def merge_lines(merge: MergeSummary) -> list[str]:
+    """How it was scaled, its subsets and how they differ, and what more lattices would bring."""
+    table = read_merge_table(merge.folder, "differences")
+    return [
+        *([f"scaling: {merge.scaling}"] if merge.scaling else []),
+        *(_subset(subset) for subset in merge.subsets),
+        *(f"difference: {words}" for words in (difference_words(table) if table is not None else ())),
+        *_growth(merge.folder),
+    ]
+
+
+def _subset(subset: SubsetSummary) -> str:
+    found = subset.overall
+    return (
+        f"subset {subset.label}: {subset.lattices_merged} lattices, completeness {found.completeness:.3f}, "
+        f"multiplicity {found.multiplicity:.1f}, CC1/2 {_with_error(found.cc_half, found.cc_half_error)}"
+    )
+
+
+def _growth(merge_folder: Path) -> list[str]:
     table = read_merge_table(merge_folder, "growth")
     words = growth_words(growth_of_table(table)) if table is not None else ""
     return [f"growth: {words}"] if words else []

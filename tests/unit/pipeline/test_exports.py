@@ -17,6 +17,7 @@ from ssx_processing.formats.crystfel_hkl import read_hkl
 from ssx_processing.formats.crystfel_stream import CrystfelStream
 from ssx_processing.formats.dials_reflections import read_refl
 from ssx_processing.formats.run_folder import RunFolder
+from ssx_processing.kernels.integration_table import REJECTED_FLAGS
 from ssx_processing.pipeline.calibrate import calibrate
 from ssx_processing.pipeline.export_crystfel import export_crystfel
 from ssx_processing.pipeline.export_dials import export_dials, merged_a_matrix, rotation
@@ -91,7 +92,8 @@ def test_a_stream_read_again_gives_the_tables_it_was_made_from(
     plan = make_plan([for_crystfel[".stream"]], source.runs()[0].settings)
     again = stream_tables(plan.paths, None, plan.ranges[0], SpotSettings()).tables()
     before = chunk_tables(source)
-    good = before["observations"][before["observations"]["flags"] == 0].reset_index(drop=True)
+    of_all = before["observations"]
+    good = of_all[(of_all["flags"] & REJECTED_FLAGS) == 0].reset_index(drop=True)
     names = ["frame", "lattice", "h", "k", "l"]
     pd.testing.assert_frame_equal(again["observations"][names], good[names])
     for name, digits in {"intensity": 1e-4, "sigma": 1e-4, "x_px": 0.006, "excitation_error": 1e-6}.items():
@@ -152,8 +154,8 @@ def test_the_reflection_lists_are_the_merged_intensities(for_crystfel: dict[str,
         expected = table[f"half{number}"].dropna()
         np.testing.assert_allclose(half.intensity, expected, atol=0.00501)
         assert half.n.min() >= 1
-    # each observation is in one half, but for outliers
-    assert sum(half.n.sum() for half in halves) == pytest.approx(full.n.sum(), rel=0.002)
+    # each observation is in one half, but a reflection may be determined in both together only
+    assert 0.8 * full.n.sum() < sum(half.n.sum() for half in halves) < full.n.sum()
 
 
 def test_friedel_mates_are_listed_apart_where_they_are_known(source: ExportSource, tmp_path: Path):
