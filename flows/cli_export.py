@@ -23,7 +23,7 @@ def export(
         list[str] | None,
         typer.Option(
             "--format",
-            help="mtz, mmcif, table1, unmerged-mtz, crystfel, dials, all; may be repeated; by default the first 3.",
+            help="mtz, mmcif, table1, unmerged-mtz, crystfel, dials, all; may be repeated; default: first 3.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the files; older ones of the same name go.")] = Path(),

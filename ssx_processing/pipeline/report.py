@@ -29,6 +29,7 @@ from ssx_processing.pipeline.report_indexing import indexing_section
 from ssx_processing.pipeline.report_merge_plots import scale_plots, shell_plots
 from ssx_processing.pipeline.report_notices import Notice, notices
 from ssx_processing.pipeline.report_plots import PlotWriter
+from ssx_processing.pipeline.report_scaling import scaling_section
 from ssx_processing.pipeline.report_setting_plot import setting_plots
 from ssx_processing.pipeline.subset_differences import difference_words
 
@@ -145,7 +146,7 @@ def _sections(data: ReportData) -> list[str]:
             )
         )
     if data.merge is not None and data.merge.summary.shells:
-        sections.append(_merged_section(data, plots))
+        sections += [_merged_section(data, plots), scaling_section(data.merge, plots)]
     if len(data.lattices):
         scales = plots.row(scale_plots(data.merge)) if data.merge is not None else ""
         found = plots.row(lattice_plots(data))

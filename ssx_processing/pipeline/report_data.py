@@ -28,7 +28,7 @@ SCALE_COLUMNS = ["scale", "b_factor", "cc", "filter_reason"]
 LATER_COLUMNS = {
     "frames": ["misfit"],
     "lattices": ["log10_e", "runner_up_gap", "split_deg"],
-    "merged": ["cell_cluster", "reindexing", "ambiguity_margin"],
+    "merged": ["turn_x", "turn_y", "width", "cell_cluster", "reindexing", "ambiguity_margin"],
 }
 """Columns that tables of older results lack."""
 
