@@ -1,4 +1,4 @@
-"""Wall time of `ssx merge` on a result of many lattices: to the table on the terminal, in all, and of its parts.
+"""Wall time of `ssx merge` on a result of many lattices: to the table on the terminal, in all, of its parts.
 
 python benchmarks/remerge.py [n_lattices]
 
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -175,7 +175,8 @@ def timed_merge(out: Path, d_min: float) -> dict[str, float]:
         [sys.executable, "-c", TIMED, "merge", str(out), "--set", f"merging.d_min={d_min}"],
         env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        assert process.stdout is not None and process.stderr is not None  # noqa: S101  for the type checker
+        assert process.stdout is not None  # noqa: S101  for the type checker
+        assert process.stderr is not None  # noqa: S101
         table = 0.0
         for line in process.stdout:
             if line.startswith("└"):
@@ -194,7 +195,7 @@ def timed_merge(out: Path, d_min: float) -> dict[str, float]:
 def only_imports() -> float:
     """Seconds in which the interpreter starts and imports what a merge needs."""
     start = time.perf_counter()
-    subprocess.run(  # noqa: S603
+    subprocess.run(
         [sys.executable, "-c", "import flows.cli, flows.console, flows.merge"], env=environment(), check=True
     )
     return time.perf_counter() - start
