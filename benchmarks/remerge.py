@@ -24,9 +24,8 @@ from flows.data_set_run import chunk_jobs
 from ssx_processing.formats.chunk_folder import SUMMARY, read_summary, read_table, write_chunk, write_json
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.unit_cell import cell_of
-from ssx_processing.models import FrameCounts, FrameRange
+from ssx_processing.models import FrameCounts, FrameRange, Plan
 from ssx_processing.pipeline.chunk_tables import A_COLUMNS, CELL_COLUMNS
-from ssx_processing.pipeline.plan import Plan
 from ssx_processing.settings import ProcessingSettings
 from ssx_processing.simulation.chip import simulate_chip
 from ssx_processing.simulation.chip_settings import ChipSettings

@@ -117,8 +117,9 @@ def process_(
 ) -> None:
     """Process images, or a data collection group of ISPyB, now."""
     site = start(workers)
-    from flows.databases import find_job, open_databases
-    from flows.job import ProcessRequest, check_files, job_of_files
+    from flows.databases import open_databases
+    from flows.job import ProcessRequest
+    from flows.job_of_request import check_files, find_job, job_of_files
 
     request = ProcessRequest(
         group_id=group,

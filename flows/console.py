@@ -2,16 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.looks import GroupLook
 from flows.outcome import Outcome
 from flows.result_table import growth_lines, result_rows
 from ispyb_io.ledger_records import Chunk, Processing
 from ispyb_io.records import Offers
+
+if TYPE_CHECKING:
+    from flows.looks import GroupLook
 
 
 def print_outcome(outcome: Outcome, extra: Iterable[tuple[str, str]] = (), *, now: bool = True) -> None:
@@ -71,7 +74,7 @@ def print_lines(console: Console, lines: Iterable[str]) -> None:
         console.print(Text(line), soft_wrap=True)
 
 
-def print_looks(looks: Sequence[GroupLook]) -> None:
+def print_looks(looks: Sequence["GroupLook"]) -> None:
     """Print what the watcher thinks of each group."""
     console = Console()
     for look in looks:

@@ -16,11 +16,16 @@ from ispyb_io.records import DataCollection
 from ispyb_io.ssx_files import write_ssx_cells, write_ssx_stats
 from ssx_processing.errors import ChunkError
 from ssx_processing.formats.chunk_folder import SUMMARY, read_summary, read_table, write_json
-from ssx_processing.formats.geometry_file import GeometryIdentity
 from ssx_processing.formats.run_folder import RunFolder
-from ssx_processing.models import ChunkSummary, FrameCounts, FrameRange, UnitCell
-from ssx_processing.pipeline.plan import Plan
-from ssx_processing.pipeline.process_chunk import ChunkJob, process_chunk
+from ssx_processing.models import (
+    ChunkSummary,
+    FrameCounts,
+    FrameRange,
+    GeometryIdentity,
+    Plan,
+    UnitCell,
+)
+from ssx_processing.pipeline.chunk_job import ChunkJob, chunk_summary
 from ssx_processing.settings import ProcessingSettings
 
 CELL = ["a", "b", "c", "alpha", "beta", "gamma"]
@@ -164,7 +169,7 @@ def read_run(folder: Path, collection: DataCollection | None, first_chunk: int) 
     run = DataSetRun(data_set, plan, jobs, first_chunk, notices=_cell_notices(jobs))
     for place, chunk_job in enumerate(jobs):
         if (chunk_job.folder / SUMMARY).is_file():
-            run.add(place, process_chunk(chunk_job))  # found, not computed
+            run.add(place, chunk_summary(chunk_job, reused=True))
         else:
             run.failures[place] = "not processed"
     return run

@@ -19,11 +19,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.conclusion import conclude
 from flows.data_set_run import DataSetRun, chunk_jobs, write_plan
-from flows.databases import find_job, open_databases
+from flows.databases import open_databases
 from flows.display import ProgressDisplay, publish_summary
 from flows.executor import worker_processes
 from flows.folder_lock import exclusive
 from flows.job import Job, ProcessRequest
+from flows.job_of_request import find_job
 from flows.messages import one_line
 from flows.outcome import Outcome, PartialResultError
 from flows.prefect_server import start_embedded_server
@@ -33,7 +34,7 @@ from flows.tasks import LAST_STEPS, calibrate_task, chunk_task, plan_task, sampl
 from ispyb_io.ledger_records import WorkStatus
 from ispyb_io.results import ResultStatus
 from ssx_processing.errors import SettingsError
-from ssx_processing.pipeline.plan import Plan
+from ssx_processing.models import Plan
 from ssx_processing.settings import SampleSettings
 
 

@@ -12,11 +12,12 @@ from prefect.runtime import task_run
 
 from flows.job import DataSet
 from flows.steps import LastSteps, merge_step, report_step
-from ssx_processing.models import ChunkSummary
+from ssx_processing.models import ChunkSummary, Plan
 from ssx_processing.pipeline.calibrate import calibrate
 from ssx_processing.pipeline.calibration import Calibration
-from ssx_processing.pipeline.plan import Plan, make_plan
-from ssx_processing.pipeline.process_chunk import ChunkJob, process_chunk
+from ssx_processing.pipeline.chunk_job import ChunkJob
+from ssx_processing.pipeline.plan import make_plan
+from ssx_processing.pipeline.process_chunk import process_chunk
 from ssx_processing.pipeline.sample import sample_of_plan
 from ssx_processing.settings import ProcessingSettings, RequestedSettings, SampleSettings, StageSettings
 
