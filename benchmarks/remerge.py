@@ -25,7 +25,7 @@ from ssx_processing.formats.chunk_folder import SUMMARY, read_summary, read_tabl
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.unit_cell import cell_of
 from ssx_processing.models import FrameCounts, FrameRange, Plan
-from ssx_processing.pipeline.chunk_tables import A_COLUMNS, CELL_COLUMNS
+from ssx_processing.pipeline.chunk_columns import A_COLUMNS, CELL_COLUMNS
 from ssx_processing.settings import ProcessingSettings
 from ssx_processing.simulation.chip import simulate_chip
 from ssx_processing.simulation.chip_settings import ChipSettings

@@ -13,7 +13,7 @@ from ssx_processing.errors import MergeError
 from ssx_processing.formats.chunk_folder import count_rows, read_known, read_summary
 from ssx_processing.kernels.merging import random_halves, random_ranks
 from ssx_processing.models import FrameCounts, FrameStatus
-from ssx_processing.pipeline.chunk_tables import A_COLUMNS, CELL_COLUMNS
+from ssx_processing.pipeline.chunk_columns import A_COLUMNS, CELL_COLUMNS
 from ssx_processing.pipeline.stored_observations import ObservationStore, StoredObservations
 
 LATTICE_COLUMNS = ["frame", "lattice", *CELL_COLUMNS, "resolution_limit"]

@@ -33,7 +33,7 @@ from ssx_processing.kernels.statistics import MergedReflections
 from ssx_processing.kernels.symmetry import AsymmetricUnit, asymmetric_unit, symmetrised_cell
 from ssx_processing.kernels.turn_slopes import write_turn_slopes
 from ssx_processing.models import UnitCell
-from ssx_processing.pipeline.chunk_tables import A_COLUMNS, CELL_COLUMNS
+from ssx_processing.pipeline.chunk_columns import A_COLUMNS, CELL_COLUMNS
 from ssx_processing.pipeline.lattice_filter import (
     LOWERS_CC_HALF,
     REASON_OF_VERDICT,

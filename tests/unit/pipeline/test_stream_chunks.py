@@ -11,8 +11,8 @@ from ssx_processing.formats.chunk_folder import read_table
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import FrameCounts, FrameRange, Plan
 from ssx_processing.pipeline.calibrate import calibrate
+from ssx_processing.pipeline.chunk_columns import COLUMN_TYPES
 from ssx_processing.pipeline.chunk_job import ChunkJob
-from ssx_processing.pipeline.chunk_tables import COLUMN_TYPES
 from ssx_processing.pipeline.plan import make_plan
 from ssx_processing.pipeline.process_chunk import process_chunk
 from ssx_processing.pipeline.sample import sample_of_plan
