@@ -154,13 +154,9 @@ def merge_again(
     records.begin()
     try:
         for run in runs:
-            for place in range(len(run.chunk_jobs)):
-                if place in run.failures:
-                    run.failures[place] = reasons.get(run.first_chunk + place) or run.failures[place]
-                    status = WorkStatus.FAILED
-                else:
-                    status = WorkStatus.SUCCESS
-                records.chunk(run, place, status, message=run.failures.get(place, ""))
+            for place in run.failures:
+                run.failures[place] = reasons.get(run.first_chunk + place) or run.failures[place]
+            records.chunks_found(run)
         changes = tuple(differences(last.settings, job.settings.model_dump(mode="json")))
         outcome = conclude(job, runs, records, steps, changes)
     except Exception as error:

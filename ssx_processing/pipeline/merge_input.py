@@ -1,24 +1,29 @@
 """What a merge reads from chunk folders, in an order that does not depend on how they were cut."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from ssx_processing.errors import MergeError
-from ssx_processing.formats.chunk_folder import count_rows, read_known, read_summary
+from ssx_processing.formats.chunk_folder import count_rows, read_columns, read_known, read_summary
 from ssx_processing.kernels.merging import random_halves, random_ranks
 from ssx_processing.models import FrameCounts, FrameStatus
 from ssx_processing.pipeline.chunk_columns import A_COLUMNS, CELL_COLUMNS
-from ssx_processing.pipeline.stored_observations import ObservationStore, StoredObservations
+from ssx_processing.pipeline.stored_observations import COLUMNS, ObservationStore, StoredObservations
 
 LATTICE_COLUMNS = ["frame", "lattice", *CELL_COLUMNS, "resolution_limit"]
 LATER_COLUMNS = [*A_COLUMNS, "n_indexed", "rmsd_px", "excitation_width", "wavelength"]
 """Of lattices, where there are."""
+READ_AHEAD = 2
+"""Chunks that are read while one is taken in."""
 
 Progress = Callable[[str], None]
 
@@ -62,11 +67,12 @@ def read_merge_input(chunk_folders: Sequence[Path], progress: Progress | None = 
     lattices = lattices.merge(frames, how="left", on=["data_set", "frame"])
     store = ObservationStore(sum(count_rows(folder, "observations") for folder in chunk_folders))
     in_order = {str(name): np.asarray(rows) for name, rows in lattices.groupby("chunk").indices.items()}
-    for i, folder in enumerate(_by_first_row(chunk_folders, in_order), start=1):
+    folders = _by_first_row(chunk_folders, in_order)
+    for i, (folder, table) in enumerate(zip(folders, _observations(folders), strict=True), start=1):
         if progress is not None:
             progress(f"reading chunk {i} of {len(chunk_folders)}")
         rows = in_order.get(str(folder), np.empty(0, np.int64))
-        store.add(folder, rows, lattices.iloc[rows])
+        store.add(table, rows, lattices.iloc[rows])
     lattices["chunk"] = [Path(name).name for name in lattices["chunk"]]
     observations = store.in_order(len(lattices))
     return MergeInput(
@@ -77,6 +83,18 @@ def read_merge_input(chunk_folders: Sequence[Path], progress: Progress | None = 
         half=random_halves(hashes, *number),
         rank=random_ranks(hashes, *number),
     )
+
+
+def _observations(folders: Sequence[Path]) -> Iterator[dict[str, NDArray[Any]]]:
+    """Observations of one chunk after the other; the next are read meanwhile."""
+    with ThreadPoolExecutor(READ_AHEAD) as threads:
+        waiting: deque[Future[dict[str, NDArray[Any]]]] = deque()
+        for folder in folders:
+            waiting.append(threads.submit(read_columns, folder, "observations", COLUMNS))
+            if len(waiting) > READ_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _by_first_row(folders: Sequence[Path], rows: dict[str, NDArray[np.int64]]) -> list[Path]:
