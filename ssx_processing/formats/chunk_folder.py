@@ -97,6 +97,24 @@ def read_known(folder: Path, name: str, columns: Sequence[str], later: Sequence[
     return _read(folder, name, columns, later).to_pandas()
 
 
+def read_joined(
+    folders: Sequence[Path], name: str, columns: Sequence[str], later: Sequence[str] = ()
+) -> tuple[pd.DataFrame, list[int]]:
+    """The tables of several folders below each other, and how many rows each has.
+
+    What one of them lacks of the columns ``later`` is missing in its rows; what all lack is left out.
+
+    Raises
+    ------
+    ChunkError
+        A table is missing, damaged or lacks one of the columns.
+    """
+    tables = [_read(folder, name, columns, later).replace_schema_metadata() for folder in folders]
+    # permissive: an empty table may not know the types of its columns
+    joined = pa.concat_tables(tables, promote_options="permissive")
+    return joined.to_pandas(), [len(table) for table in tables]
+
+
 def read_columns(folder: Path, name: str, columns: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Columns of a table as arrays, which is quicker where there are many rows; missing numbers are nan.
 

@@ -13,12 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ssx_processing.errors import MergeError
-from ssx_processing.formats.chunk_folder import count_rows, read_columns, read_known, read_summary
+from ssx_processing.formats.chunk_folder import count_rows, read_columns, read_joined, read_summary
 from ssx_processing.kernels.merging import random_halves, random_ranks
 from ssx_processing.models import FrameCounts, FrameStatus
 from ssx_processing.pipeline.chunk_columns import A_COLUMNS, CELL_COLUMNS
 from ssx_processing.pipeline.stored_observations import COLUMNS, ObservationStore, StoredObservations
 
+FRAME_COLUMNS = ["frame", "status", "n_lattices", "file"]
 LATTICE_COLUMNS = ["frame", "lattice", *CELL_COLUMNS, "resolution_limit"]
 LATER_COLUMNS = [*A_COLUMNS, "n_indexed", "rmsd_px", "excitation_width", "wavelength"]
 """Of lattices, where there are."""
@@ -104,22 +105,19 @@ def _by_first_row(folders: Sequence[Path], rows: dict[str, NDArray[np.int64]]) -
 
 def _read_lattices(chunk_folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All frames, and all lattices sorted."""
-    frames, lattices = [], []
-    places: dict[str, int] = {}
-    for folder in chunk_folders:
-        place = places.setdefault(read_summary(folder)["input"], len(places))
-        columns = ["frame", "status", "n_lattices", "file"]
-        frames.append(read_known(folder, "frames", columns, ["file_index"]).assign(data_set=place))
-        table = read_known(folder, "lattices", LATTICE_COLUMNS, LATER_COLUMNS)
-        lattices.append(table.assign(data_set=place, chunk=str(folder)))
-    all_frames = _joined(frames)
+    numbers: dict[str, int] = {}
+    places = [numbers.setdefault(read_summary(folder)["input"], len(numbers)) for folder in chunk_folders]
+    all_frames, n = read_joined(chunk_folders, "frames", FRAME_COLUMNS, ["file_index"])
+    all_frames["data_set"] = np.repeat(places, n)
+    all_lattices, n = read_joined(chunk_folders, "lattices", LATTICE_COLUMNS, LATER_COLUMNS)
+    all_lattices["data_set"] = np.repeat(places, n)
+    all_lattices["chunk"] = np.repeat(np.array([str(folder) for folder in chunk_folders], object), n)
     if "file_index" not in all_frames:
         all_frames["file_index"] = all_frames["frame"]
     twice = all_frames.duplicated(["data_set", "frame"])
     if twice.any():
         first = int(all_frames.loc[twice, "frame"].iloc[0])
         raise MergeError(f"frame {first} is in two of the chunks; merge only chunks that share no frame")
-    all_lattices = _joined(lattices)
     if all_lattices.empty:
         raise MergeError(
             f"no lattice in {len(chunk_folders)} chunks with {len(all_frames)} frames"
@@ -132,12 +130,6 @@ def _unreadable(frames: pd.DataFrame) -> str:
     """How many frames could not be read, and a file that holds one; nothing if all could."""
     lost = frames[frames["status"] == FrameStatus.UNREADABLE]
     return f", {len(lost)} of them not readable (such as one in {lost['file'].iloc[0]})" if len(lost) else ""
-
-
-def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """Tables below each other; empty ones would spoil the column types."""
-    filled = [table for table in tables if len(table)]
-    return pd.concat(filled, ignore_index=True) if filled else tables[0]
 
 
 def _counts(frames: pd.DataFrame) -> FrameCounts:
