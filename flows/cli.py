@@ -117,8 +117,9 @@ def process_(
 ) -> None:
     """Process images, or a data collection group of ISPyB, now."""
     site = start(workers)
-    from flows.databases import find_job, open_databases
-    from flows.job import ProcessRequest, check_files, job_of_files
+    from flows.databases import open_databases
+    from flows.job import ProcessRequest
+    from flows.job_of_request import check_files, find_job, job_of_files
 
     request = ProcessRequest(
         group_id=group,
@@ -146,21 +147,21 @@ def process_(
 @app.command("merge")
 def merge_(result: Result, cell_cluster: CellCluster = None, set_: Settings = None) -> None:
     """Merge again what is processed, with other merging settings; no image is read."""
-    site = start(None)
-    from flows.databases import open_databases, processing_of
+    start(None)
+    from flows.console import print_figures, print_origin
+    from flows.merge import MergeRequest, run_merge
+    from flows.outcome import PartialResultError
 
     group_id, folder = parse_result(result)
-    with open_databases(site, folder, create=folder is None) as databases:
-        processing_of(databases.ledger, group_id, folder)  # before Prefect takes its time to start
-    from flows.console import print_outcome
-    from flows.merge import MergeRequest, run_merge
-
     settings = parse_settings(set_)
     if cell_cluster is not None:
         settings.setdefault("merging", {})["cell_cluster"] = cell_cluster
     request = MergeRequest(group_id=group_id, folder=folder, settings=settings)
-    with unfinished_shown():
-        print_outcome(run_merge(request))
+    try:
+        print_origin(run_merge(request, print_figures))
+    except PartialResultError as error:
+        print_origin(error.outcome)
+        raise
 
 
 @app.command()

@@ -73,7 +73,8 @@ def settings_of_search(
     files: list[Path], geometry_file: Path | None, texts: list[str] | None, **cells: float
 ) -> "RequestedSettings":
     """Settings as for processing: defaults, the geometry file's, the site's, those of the command line."""
-    from flows.job import ProcessRequest, processing_settings, settings_of_geometry
+    from flows.job import ProcessRequest, processing_settings
+    from flows.job_of_request import settings_of_geometry
     from flows.settings import SiteSettings
 
     given = parse_settings(texts)

@@ -2,33 +2,50 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.looks import GroupLook
 from flows.outcome import Outcome
 from flows.result_table import merge_lines, result_rows
 from ispyb_io.ledger_records import Chunk, Processing
 from ispyb_io.records import Offers
 
+if TYPE_CHECKING:
+    from flows.looks import GroupLook
+
 
 def print_outcome(outcome: Outcome, extra: Iterable[tuple[str, str]] = (), *, now: bool = True) -> None:
-    """Print the table of a result, what it was made of and where its files are.
+    """Print the table of a result, what it was made of and where its files are; parameters as below."""
+    print_figures(outcome, extra)
+    print_origin(outcome, now=now)
+
+
+def print_figures(outcome: Outcome, extra: Iterable[tuple[str, str]] = ()) -> None:
+    """Print the table of a result, which may be before its report is written.
 
     Parameters
     ----------
     extra
         More rows, name and value.
+    """
+    table = Table(title=f"{outcome.name}: {outcome.status}", show_header=False)
+    for name, value in (*result_rows(outcome), *extra):
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def print_origin(outcome: Outcome, *, now: bool = True) -> None:
+    """Print what a result was made of and where its files are.
+
+    Parameters
+    ----------
     now
         The result was made just now: say what of it was there before.
     """
     console = Console()
-    table = Table(title=f"{outcome.name}: {outcome.status}", show_header=False)
-    for name, value in (*result_rows(outcome), *extra):
-        table.add_row(name, value)
-    console.print(table)
     if now:
         merge = "was there already" if outcome.merge.reused else "is new"
         reused = (
@@ -57,7 +74,7 @@ def print_lines(console: Console, lines: Iterable[str]) -> None:
         console.print(Text(line), soft_wrap=True)
 
 
-def print_looks(looks: Sequence[GroupLook]) -> None:
+def print_looks(looks: Sequence["GroupLook"]) -> None:
     """Print what the watcher thinks of each group."""
     console = Console()
     for look in looks:

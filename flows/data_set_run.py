@@ -16,11 +16,16 @@ from ispyb_io.records import DataCollection
 from ispyb_io.ssx_files import write_ssx_cells, write_ssx_stats
 from ssx_processing.errors import ChunkError
 from ssx_processing.formats.chunk_folder import SUMMARY, read_summary, read_table, write_json
-from ssx_processing.formats.geometry_file import GeometryIdentity
 from ssx_processing.formats.run_folder import RunFolder
-from ssx_processing.models import ChunkSummary, FrameCounts, FrameRange, UnitCell
-from ssx_processing.pipeline.plan import Plan
-from ssx_processing.pipeline.process_chunk import ChunkJob, process_chunk
+from ssx_processing.models import (
+    ChunkSummary,
+    FrameCounts,
+    FrameRange,
+    GeometryIdentity,
+    Plan,
+    UnitCell,
+)
+from ssx_processing.pipeline.chunk_job import ChunkJob, chunk_summary
 from ssx_processing.settings import ProcessingSettings
 
 CELL = ["a", "b", "c", "alpha", "beta", "gamma"]
@@ -41,12 +46,12 @@ class DataSetRun:
     """Reason, by place in ``chunk_jobs``."""
     notices: tuple[str, ...] = ()
     """What must be known about the cell that was given."""
-    _lattices: list[pd.DataFrame] = field(default_factory=list)
+    _lattices: dict[int, pd.DataFrame] = field(default_factory=dict)
+    """By place: cells and resolution limits, as far as they were needed."""
 
     def add(self, place: int, summary: ChunkSummary) -> None:
         """Take in a chunk that is done."""
         self.summaries[place] = summary
-        self._lattices.append(read_table(summary.folder, "lattices", [*CELL, "resolution_limit"]))
 
     @property
     def settings(self) -> ProcessingSettings:
@@ -89,7 +94,7 @@ class DataSetRun:
 
     def write_page_files(self) -> None:
         """Replace the two JSON files that ISPyB's SSX page draws from."""
-        limits = [table["resolution_limit"].to_numpy() for table in self._lattices]
+        limits = [table["resolution_limit"].to_numpy() for table in self._tables()]
         limit = np.concatenate(limits) if limits else np.empty(0)
         limit = limit[np.isfinite(limit)]
         counts = self.counts
@@ -103,7 +108,15 @@ class DataSetRun:
         write_ssx_cells(self.data_set.folder, self._cells().tolist())
 
     def _cells(self) -> np.ndarray:
-        return np.concatenate([np.empty((0, 6)), *(table[CELL].to_numpy() for table in self._lattices)])
+        return np.concatenate([np.empty((0, 6)), *(table[CELL].to_numpy() for table in self._tables())])
+
+    def _tables(self) -> list[pd.DataFrame]:
+        """Of the lattices of each chunk done, in the order in which they arrived."""
+        for place, summary in self.summaries.items():
+            if place not in self._lattices:
+                columns = [*CELL, "resolution_limit"]
+                self._lattices[place] = read_table(summary.folder, "lattices", columns)
+        return [self._lattices[place] for place in self.summaries]
 
 
 def chunk_jobs(
@@ -164,7 +177,7 @@ def read_run(folder: Path, collection: DataCollection | None, first_chunk: int) 
     run = DataSetRun(data_set, plan, jobs, first_chunk, notices=_cell_notices(jobs))
     for place, chunk_job in enumerate(jobs):
         if (chunk_job.folder / SUMMARY).is_file():
-            run.add(place, process_chunk(chunk_job))  # found, not computed
+            run.add(place, chunk_summary(chunk_job, reused=True))
         else:
             run.failures[place] = "not processed"
     return run

@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.job import Job, ProcessRequest, job_of_files, job_of_group
 from flows.settings import SiteSettings
 from ispyb_io.engines import open_engine
 from ispyb_io.ledger import Ledger
@@ -82,10 +81,3 @@ def processing_of(ledger: Ledger, group_id: int | None, folder: Path | None) -> 
         what = folder or f"group {group_id}"
         raise SettingsError(f"{what} has no result; see ssx status, run ssx process first")
     return max(with_result, key=lambda processing: str(processing.ended))
-
-
-def find_job(request: ProcessRequest, site: SiteSettings, databases: Databases) -> Job:
-    """The job that a request asks for."""
-    if request.group_id is None:
-        return job_of_files(request, site)
-    return job_of_group(request, databases.require_ispyb().group(request.group_id), site)

@@ -14,8 +14,7 @@ from rich.text import Text
 from flows.data_set_run import DataSetRun
 from flows.outcome import Outcome
 from flows.result_table import result_rows
-from ssx_processing.models import FrameCounts
-from ssx_processing.pipeline.plan import Plan
+from ssx_processing.models import FrameCounts, Plan
 
 
 class ProgressDisplay:

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from flows.databases import Databases
 from flows.folder_lock import BusyError, check_free
-from flows.job import Job, ProcessRequest, job_of_group, processing_settings
+from flows.job import Job, ProcessRequest, processing_settings
+from flows.job_of_request import job_of_group
 from flows.messages import one_line
 from flows.records import record_unprocessable
 from flows.settings import SiteSettings

@@ -1,23 +1,26 @@
-"""The ``merge`` flow: merge again what is processed, with other settings; no image is read."""
+"""Merge again what is processed, with other settings; no image is read.
 
-from collections.abc import Iterator, Mapping
+Prefect takes longer to start than all the rest, and its embedded server ends with the command: so it
+sees a merge only where it has a server of its own.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-from prefect import flow
-from prefect.client.schemas.objects import State
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from flows.conclusion import conclude
 from flows.data_set_run import DataSetRun, read_run
 from flows.databases import Databases, open_databases, processing_of
 from flows.folder_lock import exclusive
 from flows.job import Job, collection_folder, merged_mappings, sample_folder
-from flows.outcome import Outcome
-from flows.prefect_server import start_embedded_server
-from flows.process import conclude, final_state, result_of
+from flows.outcome import Outcome, PartialResultError
+from flows.prefect_environment import server_is_configured
 from flows.records import JobRecords
 from flows.settings import SiteSettings
+from flows.steps import LastSteps, merge_step, report_step
 from ispyb_io.ledger_records import Processing, WorkStatus
 from ssx_processing.errors import SettingsError
 from ssx_processing.settings import RequestedSample, RequestedSettings
@@ -47,8 +50,38 @@ class MergeRequest(BaseModel):
         return self
 
 
-@flow(name="merge", flow_run_name="{request.title}", persist_result=False)
-def merge(request: MergeRequest) -> State[Outcome]:
+def run_merge(request: MergeRequest, tell: Callable[[Outcome], None] = lambda outcome: None) -> Outcome:
+    """Merge again, as a flow where Prefect has a server.
+
+    Parameters
+    ----------
+    tell
+        Told of the outcome as soon as all is merged, before the report is written.
+
+    Raises
+    ------
+    PartialResultError
+        There is a result, but chunks are missing.
+    Exception
+        Whatever stopped it.
+    """
+    if not server_is_configured():
+        outcome = merge_result(request, LastSteps(merge_step, report_step, tell))
+        if outcome.status is not WorkStatus.SUCCESS:
+            raise PartialResultError(outcome)
+        return outcome
+    from flows.merge_flow import run_merge_flow
+
+    try:
+        outcome = run_merge_flow(request)
+    except PartialResultError as error:
+        tell(error.outcome)
+        raise
+    tell(outcome)
+    return outcome
+
+
+def merge_result(request: MergeRequest, steps: LastSteps) -> Outcome:
     """Merge the chunks of the last processing of a group or folder with other settings."""
     site = SiteSettings()
     with open_databases(site, request.folder, create=request.folder is None) as databases:
@@ -56,14 +89,7 @@ def merge(request: MergeRequest) -> State[Outcome]:
         settings = changed_settings(last, request.settings)
         with exclusive(last.folder):
             job, runs = processed_before(last, settings, databases, site)
-            outcome = merge_again(job, runs, JobRecords(databases, job), last)
-    return final_state(outcome)
-
-
-def run_merge(request: MergeRequest) -> Outcome:
-    """Run the flow; raises what stopped it."""
-    start_embedded_server()
-    return result_of(merge(request, return_state=True))
+            return merge_again(job, runs, JobRecords(databases, job), last, steps)
 
 
 def changed_settings(last: Processing, overrides: Mapping[str, Any]) -> RequestedSettings:
@@ -120,21 +146,19 @@ def refuse_other_settings(run: DataSetRun, last: Processing) -> None:
         )
 
 
-def merge_again(job: Job, runs: list[DataSetRun], records: JobRecords, last: Processing) -> Outcome:
+def merge_again(
+    job: Job, runs: list[DataSetRun], records: JobRecords, last: Processing, steps: LastSteps
+) -> Outcome:
     """Merge and record; chunks that are missing keep the reason that the ledger has."""
     reasons = {chunk.index: chunk.message for chunk in records.databases.ledger.chunks(last.key)}
     records.begin()
     try:
         for run in runs:
-            for place in range(len(run.chunk_jobs)):
-                if place in run.failures:
-                    run.failures[place] = reasons.get(run.first_chunk + place) or run.failures[place]
-                    status = WorkStatus.FAILED
-                else:
-                    status = WorkStatus.SUCCESS
-                records.chunk(run, place, status, message=run.failures.get(place, ""))
+            for place in run.failures:
+                run.failures[place] = reasons.get(run.first_chunk + place) or run.failures[place]
+            records.chunks_found(run)
         changes = tuple(differences(last.settings, job.settings.model_dump(mode="json")))
-        outcome = conclude(job, runs, records, changes)
+        outcome = conclude(job, runs, records, steps, changes)
     except Exception as error:
         records.fail_merge(error)
         raise

@@ -64,3 +64,29 @@ def prepare(home: Path | None = None, *, quiet: bool = False) -> None:
     Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder only
     for name, value in (SETTINGS | (QUIET_CONSOLE if quiet else {})).items():
         os.environ.setdefault(name, value)
+
+
+def server_is_configured() -> bool:
+    """Whether Prefect's settings name a server.
+
+    Prefect is asked, whose import takes seconds, only if it was imported before, or if a place it reads
+    settings from may name one.
+    """
+    if "prefect" not in sys.modules and not _may_name_a_server():
+        return False
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value() is not None
+
+
+def _may_name_a_server() -> bool:
+    if any(name in os.environ for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")):
+        return True
+    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")
+    files = {
+        home / "profiles.toml": "API_URL",
+        Path("prefect.toml"): "url",
+        Path("pyproject.toml"): "tool.prefect",
+        Path(".env"): "PREFECT_",
+    }
+    return any(path.is_file() and word in path.read_text(errors="replace") for path, word in files.items())

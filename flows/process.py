@@ -1,16 +1,14 @@
 """The ``process`` flow: plan, calibrate, chunks in parallel, merge, record, report. Read this first.
 
 Works for images named by a user and for a data collection group of ISPyB; what is told to ledger
-and ISPyB is in ``records.py``. A chunk that fails is retried, then recorded as failed; the merge
-goes on with the others, and the flow ends as failed ("Partial") though there is a result.
+and ISPyB is in ``records.py``, the end of a job in ``conclusion.py``. A chunk that fails is retried,
+then recorded as failed; the merge goes on with the others, and the flow ends as failed ("Partial")
+though there is a result.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict
-from functools import reduce
-from operator import add
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -19,23 +17,24 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.data_set_run import DataSetRun, chunk_jobs, progress_line, write_plan
-from flows.databases import find_job, open_databases
+from flows.conclusion import conclude
+from flows.data_set_run import DataSetRun, chunk_jobs, write_plan
+from flows.databases import open_databases
 from flows.display import ProgressDisplay, publish_summary
 from flows.executor import worker_processes
 from flows.folder_lock import exclusive
 from flows.job import Job, ProcessRequest
+from flows.job_of_request import find_job
 from flows.messages import one_line
-from flows.outcome import Outcome, PartialResultError, write_outcome
+from flows.outcome import Outcome, PartialResultError
 from flows.prefect_server import start_embedded_server
 from flows.records import JobRecords
 from flows.settings import SiteSettings
-from flows.tasks import calibrate_task, chunk_task, merge_task, plan_task, report_task, sample_task
+from flows.tasks import LAST_STEPS, calibrate_task, chunk_task, plan_task, sample_task
 from ispyb_io.ledger_records import WorkStatus
 from ispyb_io.results import ResultStatus
-from ssx_processing.errors import ChunkError, MergeError, SettingsError
-from ssx_processing.models import FrameCounts
-from ssx_processing.pipeline.plan import Plan
+from ssx_processing.errors import SettingsError
+from ssx_processing.models import Plan
 from ssx_processing.settings import SampleSettings
 
 
@@ -88,7 +87,7 @@ def run_job(job: Job, site: SiteSettings, records: JobRecords) -> Outcome:
     records.begin()
     try:
         runs = process_data_sets(job, site, records)
-        outcome = conclude(job, runs, records)
+        outcome = conclude(job, runs, records, LAST_STEPS)
     except Exception as error:
         records.fail(error)
         raise
@@ -162,71 +161,3 @@ def process_chunks(
         run.write_page_files()
         records.collection_grows(run)
     records.collection(run, ResultStatus.FAILED if run.missing else ResultStatus.SUCCESS)
-
-
-def conclude(
-    job: Job, runs: Sequence[DataSetRun], records: JobRecords, changes: tuple[str, ...] = ()
-) -> Outcome:
-    """Merge what there is, report, tell ISPyB."""
-    chunks = [summary for run in runs for _, summary in sorted(run.summaries.items())]
-    missing = tuple(line for run in runs for line in run.missing)
-    if not chunks:
-        raise ChunkError(f"{job.name}: none of {len(missing)} chunks could be processed; {missing[0]}")
-    expected = len(chunks) + len(missing)
-    try:
-        # after a merge with other settings these are not those of the chunks
-        settings = runs[0].settings.model_copy(update={"merging": job.settings.merging})
-        merge = merge_task(
-            chunks, settings, job.folder, expected, missing, runs[0].plan.wavelength, job.sample_folder
-        )
-    except MergeError as error:
-        records.merge_failed(runs, error)
-        # what was found on the frames is worth a look all the same
-        write_reports(job, runs, None, missing, problem=one_line(error))
-        raise
-    reports = write_reports(job, runs, merge.folder, missing)
-    records.merged(runs, merge, reports[0])
-    notices = tuple(dict.fromkeys(line for run in runs for line in run.notices))
-    counts = reduce(add, (run.counts for run in runs), FrameCounts())
-    outcome = Outcome(
-        name=job.name,
-        folder=job.folder,
-        status=WorkStatus.PARTIAL if missing else WorkStatus.SUCCESS,
-        message=progress_line(counts, len(chunks), expected, (*missing, *notices)),
-        counts=counts,
-        chunks_expected=expected,
-        chunks_done=len(chunks),
-        chunks_reused=sum(chunk.reused for chunk in chunks),
-        merge=merge,
-        reports=reports,
-        program_ids=tuple(sorted(records.program_ids)),
-        changes=changes,
-        notices=notices,
-    )
-    write_outcome(outcome)
-    return outcome
-
-
-def write_reports(
-    job: Job, runs: Sequence[DataSetRun], merge_folder: Path | None, missing: Sequence[str], problem: str = ""
-) -> tuple[Path, ...]:
-    """The page of each data set, with the merge that all are in."""
-    facts = sample_facts(job)
-    reused = [summary.key for run in runs for summary in run.summaries.values() if summary.reused]
-    return tuple(
-        report_task(
-            run.data_set.folder, merge_folder, missing=missing, problem=problem, reused=reused, facts=facts
-        )
-        for run in runs
-    )
-
-
-def sample_facts(job: Job) -> dict[str, str]:
-    """What ISPyB knows of the sample, for the report's head."""
-    group = job.group
-    if group is None:
-        return {}
-    facts = {"proposal": group.proposal, "data collection group": str(group.group_id)}
-    if group.sample is not None:
-        facts |= {"sample": group.sample.name, "protein": group.sample.protein_acronym}
-    return facts

@@ -83,22 +83,18 @@ class JobRecords:
         self, run: DataSetRun, place: int, status: WorkStatus, *, attempts: int = 0, message: str = ""
     ) -> None:
         """Enter the state of a chunk."""
-        chunk_job = run.chunk_jobs[place]
-        summary = run.summaries.get(place)
-        self.databases.ledger.record_chunk(
-            self.job.key,
-            Chunk(
-                index=run.first_chunk + place,
-                key=chunk_job.key,
-                start=chunk_job.frames.start,
-                stop=chunk_job.frames.stop,
-                status=status,
-                attempts=attempts,
-                message=message,
-                folder=summary.folder if summary else None,
-                counts=asdict(summary.counts) if summary else {},
-            ),
-        )
+        chunk = _chunk(run, place, status, attempts, message)
+        self.databases.ledger.record_chunk(self.job.key, chunk)
+
+    def chunks_found(self, run: DataSetRun) -> None:
+        """Enter all chunks of a data set as they lie there: done, or failed for the reason known."""
+        chunks = [
+            _chunk(run, place, WorkStatus.FAILED, 0, run.failures[place])
+            if place in run.failures
+            else _chunk(run, place, WorkStatus.SUCCESS, 0, "")
+            for place in range(len(run.chunk_jobs))
+        ]
+        self.databases.ledger.record_chunks(self.job.key, chunks)
 
     def collection(self, run: DataSetRun, status: ResultStatus) -> None:
         """Write the sum over the chunks done of one data collection."""
@@ -219,6 +215,22 @@ class JobRecords:
     @property
     def _settings(self) -> dict[str, Any]:
         return self.job.settings.model_dump(mode="json", exclude={"merging"})
+
+
+def _chunk(run: DataSetRun, place: int, status: WorkStatus, attempts: int, message: str) -> Chunk:
+    """A chunk as the ledger knows it."""
+    chunk_job, summary = run.chunk_jobs[place], run.summaries.get(place)
+    return Chunk(
+        index=run.first_chunk + place,
+        key=chunk_job.key,
+        start=chunk_job.frames.start,
+        stop=chunk_job.frames.stop,
+        status=status,
+        attempts=attempts,
+        message=message,
+        folder=summary.folder if summary else None,
+        counts=asdict(summary.counts) if summary else {},
+    )
 
 
 def user_name() -> str:

@@ -3,8 +3,6 @@
 What is done is found again by the content keys of our own folders.
 """
 
-import os
-from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -13,13 +11,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
 from flows.job import DataSet
-from ssx_processing.models import ChunkSummary, MergeSummary
+from flows.steps import LastSteps, merge_step, report_step
+from ssx_processing.models import ChunkSummary, Plan
 from ssx_processing.pipeline.calibrate import calibrate
 from ssx_processing.pipeline.calibration import Calibration
-from ssx_processing.pipeline.merge import merge_chunks
-from ssx_processing.pipeline.plan import Plan, make_plan
-from ssx_processing.pipeline.process_chunk import ChunkJob, process_chunk
-from ssx_processing.pipeline.report import write_report
+from ssx_processing.pipeline.chunk_job import ChunkJob
+from ssx_processing.pipeline.plan import make_plan
+from ssx_processing.pipeline.process_chunk import process_chunk
 from ssx_processing.pipeline.sample import sample_of_plan
 from ssx_processing.settings import ProcessingSettings, RequestedSettings, SampleSettings, StageSettings
 
@@ -56,40 +54,8 @@ def chunk_task(chunk_job: ChunkJob, executor: Executor) -> tuple[ChunkSummary, i
     return executor.submit(process_chunk, chunk_job).result(), task_run.run_count
 
 
-@task(name="merge", cache_policy=NO_CACHE, persist_result=False)
-def merge_task(
-    chunks: Sequence[ChunkSummary],
-    settings: ProcessingSettings,
-    folder: Path,
-    expected: int,
-    missing: Sequence[str],
-    wavelength: float,
-    sample_folder: Path,
-) -> MergeSummary:
-    """Merge the observations of all chunks there are."""
-    return merge_chunks(
-        [chunk.folder for chunk in chunks],
-        settings,
-        folder,
-        chunks_expected=expected,
-        missing=missing,
-        wavelength=wavelength,
-        n_threads=len(os.sched_getaffinity(0)),  # the workers of the chunks are idle by now
-        sample_folder=sample_folder,
-    )
+merge_task = task(name="merge", cache_policy=NO_CACHE, persist_result=False)(merge_step)
+report_task = task(name="report", cache_policy=NO_CACHE, persist_result=False)(report_step)
 
-
-@task(name="report", cache_policy=NO_CACHE, persist_result=False)
-def report_task(
-    run_folder: Path,
-    merge_folder: Path | None,
-    *,
-    missing: Sequence[str] = (),
-    problem: str = "",
-    reused: Collection[str],
-    facts: Mapping[str, str],
-) -> Path:
-    """Write the page for people."""
-    return write_report(
-        run_folder, merge_folder, missing=missing, merge_problem=problem, reused=reused, facts=facts
-    )
+LAST_STEPS = LastSteps(merge_task, report_task)
+"""A job is concluded by Prefect's tasks."""

@@ -5,7 +5,7 @@ the result is the same, and no row doubles.
 """
 
 import datetime
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -262,27 +262,36 @@ class Ledger:
 
         A late "running" does not undo the success of the same content.
         """
-        if chunk.status is WorkStatus.PARTIAL:
-            raise RejectedError(f"chunk {chunk.index}: a chunk is whole or failed, never partial")
+        self.record_chunks(processing_key, [chunk])
+
+    def record_chunks(self, processing_key: str, chunks: Sequence[Chunk]) -> None:
+        """Enter the states of chunks in one transaction: all of them or none."""
+        for chunk in chunks:
+            if chunk.status is WorkStatus.PARTIAL:
+                raise RejectedError(f"chunk {chunk.index}: a chunk is whole or failed, never partial")
         with writing(self._engine, f"processing {processing_key}") as connection:
             processing = _require(connection, _by_key(processing_key), "processing", processing_key)
-            key = {"ssxProcessingId": processing.ssxProcessingId, "chunkIndex": chunk.index}
-            where = [CHUNK.c[name] == value for name, value in key.items()]
-            before = connection.execute(select(CHUNK.c.chunkKey, CHUNK.c.status).where(*where)).first()
-            if before == (chunk.key, WorkStatus.SUCCESS.value) and chunk.status in UNFINISHED:
-                return
-            values = {
-                "chunkKey": chunk.key,
-                "frameStart": chunk.start,
-                "frameStop": chunk.stop,
-                "status": chunk.status.value,
-                "attempts": chunk.attempts,
-                "message": shorten(chunk.message, LONGEST_MESSAGE),
-                "folder": "" if chunk.folder is None else str(chunk.folder),
-                "counts": chunk.counts,
-                "changedAt": self._now(),
-            }
-            put(connection, CHUNK, key, values)
+            for chunk in chunks:
+                self._record(connection, processing.ssxProcessingId, chunk)
+
+    def _record(self, connection: Connection, processing_id: int, chunk: Chunk) -> None:
+        key = {"ssxProcessingId": processing_id, "chunkIndex": chunk.index}
+        where = [CHUNK.c[name] == value for name, value in key.items()]
+        before = connection.execute(select(CHUNK.c.chunkKey, CHUNK.c.status).where(*where)).first()
+        if before == (chunk.key, WorkStatus.SUCCESS.value) and chunk.status in UNFINISHED:
+            return
+        values = {
+            "chunkKey": chunk.key,
+            "frameStart": chunk.start,
+            "frameStop": chunk.stop,
+            "status": chunk.status.value,
+            "attempts": chunk.attempts,
+            "message": shorten(chunk.message, LONGEST_MESSAGE),
+            "folder": "" if chunk.folder is None else str(chunk.folder),
+            "counts": chunk.counts,
+            "changedAt": self._now(),
+        }
+        put(connection, CHUNK, key, values)
 
     def chunks(self, processing_key: str) -> list[Chunk]:
         """List the chunks of a processing in the order of the plan."""

@@ -103,6 +103,32 @@ class FrameRange:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """A data set cut into chunks."""
+
+    paths: tuple[Path, ...]
+    """Files in order; frames are counted across them."""
+    frames_total: int
+    ranges: tuple[FrameRange, ...]
+    """One per chunk, contiguous, in order."""
+    identity: str
+    """Stands for the files as they are now: paths, sizes, times of change; the geometry file's content."""
+    wavelength: float
+    """Å."""
+    geometry_file: Path | None = None
+    """Stands in for the geometry of all files."""
+
+
+@dataclass(frozen=True)
+class GeometryIdentity:
+    """What stands for a geometry file in the keys of results."""
+
+    path: Path
+    sha256: str
+    """Of its content, and of that of the masks it names."""
+
+
+@dataclass(frozen=True)
 class SpotList:
     """Spots of one frame; every array has n_spots elements."""
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from ssx_processing.errors import ChunkError
 
@@ -81,10 +83,62 @@ def read_table(folder: Path, name: str, columns: Sequence[str] | None = None) ->
     ChunkError
         The table is missing, damaged or lacks a column.
     """
+    return _read(folder, name, columns).to_pandas()
+
+
+def read_known(folder: Path, name: str, columns: Sequence[str], later: Sequence[str] = ()) -> pd.DataFrame:
+    """Columns of a table, and those of the columns ``later`` that it has: older tables lack them.
+
+    Raises
+    ------
+    ChunkError
+        The table is missing, damaged or lacks one of the columns.
+    """
+    return _read(folder, name, columns, later).to_pandas()
+
+
+def read_joined(
+    folders: Sequence[Path], name: str, columns: Sequence[str], later: Sequence[str] = ()
+) -> tuple[pd.DataFrame, list[int]]:
+    """The tables of several folders below each other, and how many rows each has.
+
+    What one of them lacks of the columns ``later`` is missing in its rows; what all lack is left out.
+
+    Raises
+    ------
+    ChunkError
+        A table is missing, damaged or lacks one of the columns.
+    """
+    tables = [_read(folder, name, columns, later).replace_schema_metadata() for folder in folders]
+    # permissive: an empty table may not know the types of its columns
+    joined = pa.concat_tables(tables, promote_options="permissive")
+    return joined.to_pandas(), [len(table) for table in tables]
+
+
+def read_columns(folder: Path, name: str, columns: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Columns of a table as arrays, which is quicker where there are many rows; missing numbers are nan.
+
+    Raises
+    ------
+    ChunkError
+        The table is missing, damaged or lacks a column.
+    """
+    table = _read(folder, name, columns)
+    return {column: table[column].to_numpy() for column in columns}
+
+
+def _read(folder: Path, name: str, columns: Sequence[str] | None, later: Sequence[str] = ()) -> pa.Table:
+    """Columns of one file, which is opened once: pandas would take twice as long."""
     path = folder / f"{name}.parquet"
     try:
-        return pd.read_parquet(path, columns=list(columns) if columns is not None else None)
-    except (OSError, ValueError, KeyError) as error:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            wanted = names if columns is None else [*columns, *(c for c in later if c in names)]
+            lacking = [column for column in wanted if column not in names]
+            if lacking:
+                raise ValueError(f"there is no column {lacking[0]}")
+            return file.read(wanted)
+    except (OSError, ValueError) as error:
         raise ChunkError(
             f"{path}: cannot be read ({error}); delete the folder and process its frames again"
         ) from error
@@ -105,21 +159,3 @@ def count_rows(folder: Path, name: str) -> int:
         raise ChunkError(
             f"{path}: cannot be read ({error}); delete the folder and process its frames again"
         ) from error
-
-
-def read_known(folder: Path, name: str, columns: Sequence[str], later: Sequence[str] = ()) -> pd.DataFrame:
-    """Columns of a table, and those of the columns ``later`` that it has: older tables lack them.
-
-    Raises
-    ------
-    ChunkError
-        The table is missing, damaged or lacks one of the columns.
-    """
-    path = folder / f"{name}.parquet"
-    try:
-        names = set(pq.read_schema(path).names)
-    except (OSError, ValueError) as error:
-        raise ChunkError(
-            f"{path}: cannot be read ({error}); delete the folder and process its frames again"
-        ) from error
-    return read_table(folder, name, [*columns, *(column for column in later if column in names)])

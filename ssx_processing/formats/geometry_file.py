@@ -1,6 +1,5 @@
 """Geometry files of any kind: CrystFEL's .geom and DIALS's .expt."""
 
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from ssx_processing.errors import GeometryError
 from ssx_processing.formats.crystfel_geometry import crystfel_mask_files, read_crystfel_geometry
 from ssx_processing.formats.dials_geometry import read_dials_geometry
 from ssx_processing.formats.geometry_model import GeometryFile
+from ssx_processing.models import GeometryIdentity
 
 
 def read_geometry(path: Path, data: Path | None = None) -> GeometryFile:
@@ -28,15 +28,6 @@ def read_geometry(path: Path, data: Path | None = None) -> GeometryFile:
     if _is_json(content):
         return read_dials_geometry(path, content)
     return read_crystfel_geometry(path, content, data)
-
-
-@dataclass(frozen=True)
-class GeometryIdentity:
-    """What stands for a geometry file in the keys of results."""
-
-    path: Path
-    sha256: str
-    """Of its content, and of that of the masks it names."""
 
 
 def geometry_identity(path: Path) -> GeometryIdentity:

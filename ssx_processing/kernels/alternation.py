@@ -73,7 +73,7 @@ class Alternation:
         self.on_cycle = on_cycle or (lambda *_: None)
         self.b_restraint, self.n_cycles = b_restraint, 0
         n, n_unique, n_lattices = len(observations.uid), len(s_squared), observations.n_lattices
-        self.bins = _resolution_bin(s_squared)
+        self.bins = resolution_bin(s_squared)
         self.sigma_reference = observations.typical_sigma()
         self.scaled, self.weight = np.zeros(n, np.float32), np.zeros(n, np.float32)
         self.outlier = np.zeros(n, np.bool_)
@@ -283,7 +283,8 @@ def _totals(offsets, uid, intensity, bins, mean):
     return out
 
 
-def _resolution_bin(s_squared: NDArray[np.float64]) -> NDArray[np.int64]:
+def resolution_bin(s_squared: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(n_unique,) shell of each unique reflection, equally wide in 1/d²."""
     fraction = s_squared / max(float(s_squared.max()), 1e-30)
     return np.minimum((fraction * _FALLOFF_BINS).astype(np.int64), _FALLOFF_BINS - 1)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from ssx_processing.kernels.agreement import cc_half, cc_half_error
 from ssx_processing.kernels.statistics import r_split
@@ -183,6 +182,8 @@ def _expected(found: Growth, i: int, factor: float) -> tuple[float, float]:
     unseen = -math.log(1 - share)
     if unseen >= mean * (1 - 1e-6):  # as evenly spread as chance allows, or more: Poisson
         return cc, 1 - (1 - share) ** factor
+    from scipy.optimize import brentq  # takes as long to import as all else here
+
     log_k = brentq(lambda x: math.exp(x) * math.log1p(mean / math.exp(x)) - unseen, -30, 30)
     k = math.exp(float(log_k))  # type: ignore[arg-type]
     return cc, 1 - (1 + mean * factor / k) ** -k

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ssx_processing.kernels.alternation import Alternation, OnCycle
+from ssx_processing.kernels.alternation import Alternation, OnCycle, resolution_bin, start_of
 from ssx_processing.kernels.merging import Observations
 from ssx_processing.kernels.scaling import stages_to
 from ssx_processing.kernels.scaling_result import ScalingModel, Start
@@ -35,8 +35,9 @@ class ModelChoice:
     """As of `shell_mean_cc`, of the same lattices and reflections for each model."""
     n_lattices: int
     """Lattices it was found with."""
-    start: Start | None
-    """For `scale_lattices` with the model chosen; None where not all lattices were used."""
+    start: Start
+    """For `scale_lattices` with the model chosen; where not all lattices were used, their observation model
+    and guesses of the scales: the model is what takes most cycles to find."""
 
 
 def choose_model(
@@ -86,7 +87,7 @@ def choose_model(
         found[model] = shell_mean_cc(run.expected[both], run.expected[n_unique + both], s_squared[both])
         if model is best or found[model] > found[best] + WORTH[model]:
             best, start = model, run.reached
-    together = _aligned(start, half) if everyone else None
+    together = _aligned(start, half) if everyone else _guessed(start, observations, s_squared, excluded)
     return ModelChoice(best, found, min(len(usable), MOST_LATTICES), together)
 
 
@@ -98,6 +99,17 @@ def _aligned(start: Start, half: NDArray[np.uint8]) -> Start:
         if accepted.any():
             parameters[own, :N_SCALE] -= parameters[accepted, :N_SCALE].mean(axis=0)
     return replace(start, parameters=parameters)
+
+
+def _guessed(
+    of_sample: Start,
+    observations: Observations,
+    s_squared: NDArray[np.float64],
+    excluded: NDArray[np.bool_] | None,
+) -> Start:
+    """What a sample has shown, and scales of all lattices from their total intensities."""
+    guess = start_of(observations, resolution_bin(s_squared), excluded)
+    return replace(of_sample, parameters=guess.parameters, verdict=guess.verdict, is_guess=True)
 
 
 def determined(observations: Observations, n_unique: int, min_full: float) -> NDArray[np.bool_]:

@@ -40,7 +40,7 @@ def scale_lattices(
     min_cc
         Lattices that correlate less with the reference are left out, from the second cycle on.
     start
-        Of the same lattices; then only the model asked for is refined.
+        Of the same lattices; then only the model asked for is refined, scales before it if they are guesses.
     excluded : (n_lattices,) array
         Lattices that are left out from the beginning, where there is no start.
     n_threads
@@ -53,7 +53,12 @@ def scale_lattices(
         start=start, excluded=excluded, n_threads=n_threads, on_cycle=on_cycle,
     )  # fmt: skip
     converged = True
-    for stage in [model] if start is not None and model is not ScalingModel.MEAN else stages_to(model):
+    stages = stages_to(model)
+    if start is not None and model is not ScalingModel.MEAN:
+        stages = [model]
+        if start.is_guess:
+            run.stage(ScalingModel.SCALE, 1, min_cc)
+    for stage in stages:
         cycles = n_cycles if stage is model else MIN_CYCLES
         converged = run.stage(stage, cycles, min_cc)
     if model is ScalingModel.MEAN:

@@ -55,3 +55,5 @@ class Start:
     observation_model: ObservationModel
     turn_sd: float = 2e-4
     width_sd: float = 0.1
+    is_guess: bool = False
+    """The parameters are guesses: one cycle of scales and B comes first."""

@@ -7,14 +7,16 @@ with all K settings of a lattice in it. The matrix itself is never made.
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from ssx_processing.kernels.setting_scores import SettingObservations
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 N_ANCHORS = 4
 """So many lattices in turn say what the settings of the others are called."""
@@ -66,6 +68,8 @@ def _leading_vectors(observations: SettingObservations, n_unique: int) -> NDArra
         values, vectors = np.linalg.eigh((dense + dense.T) / 2)
         values, vectors = values[-wanted:], vectors[:, -wanted:]
     else:
+        from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh  # long to import
+
         operator = LinearOperator((size, size), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
         start = np.random.default_rng(0).normal(size=size)
         try:
@@ -75,8 +79,10 @@ def _leading_vectors(observations: SettingObservations, n_unique: int) -> NDArra
     return vectors * np.sqrt(np.maximum(values, 0.0))
 
 
-def _sparse_rows(o: SettingObservations, n_unique: int) -> csr_array:
+def _sparse_rows(o: SettingObservations, n_unique: int) -> "csr_array":
     """(n_lattices K, n_unique) weighted amplitudes of unit length."""
+    from scipy.sparse import csr_array
+
     k = o.n_operators
     x = o.weight * o.value
     sizes = np.diff(o.offsets)

@@ -13,12 +13,11 @@ from ssx_processing.formats.geometry_file import read_geometry
 from ssx_processing.formats.geometry_model import GeometryFile
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.hot_pixels import hot_pixels
-from ssx_processing.models import Geometry, SpotList
+from ssx_processing.models import Geometry, Plan, SpotList
 from ssx_processing.pipeline.calibration import Calibration, read_calibration, write_calibration
 from ssx_processing.pipeline.cell_check import check_cell
 from ssx_processing.pipeline.frame_processing import FrameProcessor
 from ssx_processing.pipeline.geometry_refinement import refine_geometry
-from ssx_processing.pipeline.plan import Plan
 from ssx_processing.pipeline.population import Rocking
 from ssx_processing.pipeline.spot_size import SpotShapes, spot_radius, spot_shapes
 from ssx_processing.pipeline.stream_calibration import stream_calibration

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ssx_processing.kernels.reindexing import IDENTITY, product_table, reindexed, reindexing_matrix
 from ssx_processing.kernels.symmetry import indexing_ambiguity_operators, symmetrised_cell
 from ssx_processing.models import UnitCell
-from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
+from ssx_processing.pipeline.chunk_columns import CELL_COLUMNS
 from ssx_processing.pipeline.merge_input import MergeInput
 from ssx_processing.pipeline.merge_steps import parts_of
 from ssx_processing.pipeline.setting_resolution import SettingResolution

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
+from ssx_processing.pipeline.chunk_columns import CELL_COLUMNS
 
 _NOT_VARIED = 1e-6  # of a length or an angle that symmetry holds
 

@@ -32,7 +32,7 @@ from ssx_processing.formats.dials_reflections import (
 from ssx_processing.kernels.geometry import incident_wave_vector
 from ssx_processing.kernels.symmetry import known_space_group
 from ssx_processing.models import Geometry
-from ssx_processing.pipeline.chunk_tables import A_COLUMNS
+from ssx_processing.pipeline.chunk_columns import A_COLUMNS
 from ssx_processing.pipeline.detector_places import DetectorPlaces
 from ssx_processing.pipeline.export_source import ExportSource
 from ssx_processing.pipeline.export_stream import MANY_FRAMES

@@ -25,7 +25,7 @@ from ssx_processing.formats.stream_records import (
 )
 from ssx_processing.kernels.integration_table import FLAG_SATURATED, REJECTED_FLAGS
 from ssx_processing.models import FrameStatus
-from ssx_processing.pipeline.chunk_tables import A_COLUMNS
+from ssx_processing.pipeline.chunk_columns import A_COLUMNS
 from ssx_processing.pipeline.detector_places import DetectorPlaces
 from ssx_processing.pipeline.geometry_export import write_geometry
 from ssx_processing.pipeline.processed_run import ProcessedRun

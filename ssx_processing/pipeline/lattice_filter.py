@@ -8,7 +8,7 @@ from ssx_processing.errors import MergeError
 from ssx_processing.kernels.cell_populations import cell_populations
 from ssx_processing.kernels.still_sweep import BAD_SCALE, LOW_CC
 from ssx_processing.models import UnitCell
-from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
+from ssx_processing.pipeline.chunk_columns import CELL_COLUMNS
 
 CELL_OUTLIER = "cell far from the median"
 OTHER_CLUSTER = "other_cell_cluster"

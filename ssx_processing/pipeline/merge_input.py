@@ -1,26 +1,32 @@
 """What a merge reads from chunk folders, in an order that does not depend on how they were cut."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from ssx_processing.errors import MergeError
-from ssx_processing.formats.chunk_folder import count_rows, read_known, read_summary
+from ssx_processing.formats.chunk_folder import count_rows, read_columns, read_joined, read_summary
 from ssx_processing.kernels.lattice_hash import lattice_hash, random_halves
 from ssx_processing.models import FrameCounts, FrameStatus
-from ssx_processing.pipeline.chunk_tables import A_COLUMNS, CELL_COLUMNS
-from ssx_processing.pipeline.stored_observations import ObservationStore, StoredObservations
+from ssx_processing.pipeline.chunk_columns import A_COLUMNS, CELL_COLUMNS
+from ssx_processing.pipeline.stored_observations import COLUMNS, ObservationStore, StoredObservations
 from ssx_processing.pipeline.subset_labels import columns_needed, subset_labels
 from ssx_processing.settings import MergingSettings
 
+FRAME_COLUMNS = ["frame", "status", "n_lattices", "file"]
 LATTICE_COLUMNS = ["frame", "lattice", *CELL_COLUMNS, "resolution_limit"]
 LATER_COLUMNS = [*A_COLUMNS, "n_indexed", "rmsd_px", "excitation_width", "wavelength"]
 """Of lattices, where there are."""
+READ_AHEAD = 2
+"""Chunks that are read while one is taken in."""
 
 Progress = Callable[[str], None]
 
@@ -76,11 +82,12 @@ def read_merge_input(
     lattices = lattices.merge(frames, how="left", on=["data_set", "frame"])
     store = ObservationStore(sum(count_rows(folder, "observations") for folder in chunk_folders))
     in_order = {str(name): np.asarray(rows) for name, rows in lattices.groupby("chunk").indices.items()}
-    for i, folder in enumerate(_by_first_row(chunk_folders, in_order), start=1):
+    folders = _by_first_row(chunk_folders, in_order)
+    for i, (folder, table) in enumerate(zip(folders, _observations(folders), strict=True), start=1):
         if progress is not None:
             progress(f"reading chunk {i} of {len(chunk_folders)}")
         rows = in_order.get(str(folder), np.empty(0, np.int64))
-        store.add(folder, rows, lattices.iloc[rows])
+        store.add(table, rows, lattices.iloc[rows])
     lattices["chunk"] = [Path(name).name for name in lattices["chunk"]]
     observations = store.in_order(len(lattices))
     return MergeInput(
@@ -93,6 +100,18 @@ def read_merge_input(
     )
 
 
+def _observations(folders: Sequence[Path]) -> Iterator[dict[str, NDArray[Any]]]:
+    """Observations of one chunk after the other; the next are read meanwhile."""
+    with ThreadPoolExecutor(READ_AHEAD) as threads:
+        waiting: deque[Future[dict[str, NDArray[Any]]]] = deque()
+        for folder in folders:
+            waiting.append(threads.submit(read_columns, folder, "observations", COLUMNS))
+            if len(waiting) > READ_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
 def _by_first_row(folders: Sequence[Path], rows: dict[str, NDArray[np.int64]]) -> list[Path]:
     """Chunks in the order of their lattices; those without any last."""
     return sorted(folders, key=lambda folder: int(rows[str(folder)][0]) if str(folder) in rows else 1 << 62)
@@ -100,26 +119,21 @@ def _by_first_row(folders: Sequence[Path], rows: dict[str, NDArray[np.int64]]) -
 
 def _read_lattices(chunk_folders: Sequence[Path], more: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All frames, and all lattices sorted."""
-    frames, lattices = [], []
-    places: dict[str, int] = {}
-    for folder in chunk_folders:
-        place = places.setdefault(read_summary(folder)["input"], len(places))
-        columns = ["frame", "status", "n_lattices", "file"]
-        frames.append(
-            read_known(
-                folder, "frames", columns, ["file_index", *(set(more) - {"file_index", *columns})]
-            ).assign(data_set=place)
-        )
-        table = read_known(folder, "lattices", LATTICE_COLUMNS, LATER_COLUMNS)
-        lattices.append(table.assign(data_set=place, chunk=str(folder)))
-    all_frames = _joined(frames)
+    numbers: dict[str, int] = {}
+    places = [numbers.setdefault(read_summary(folder)["input"], len(numbers)) for folder in chunk_folders]
+    all_frames, n = read_joined(
+        chunk_folders, "frames", FRAME_COLUMNS, ["file_index", *(set(more) - {"file_index", *FRAME_COLUMNS})]
+    )
+    all_frames["data_set"] = np.repeat(places, n)
+    all_lattices, n = read_joined(chunk_folders, "lattices", LATTICE_COLUMNS, LATER_COLUMNS)
+    all_lattices["data_set"] = np.repeat(places, n)
+    all_lattices["chunk"] = np.repeat(np.array([str(folder) for folder in chunk_folders], object), n)
     if "file_index" not in all_frames:
         all_frames["file_index"] = all_frames["frame"]
     twice = all_frames.duplicated(["data_set", "frame"])
     if twice.any():
         first = int(all_frames.loc[twice, "frame"].iloc[0])
         raise MergeError(f"frame {first} is in two of the chunks; merge only chunks that share no frame")
-    all_lattices = _joined(lattices)
     if all_lattices.empty:
         raise MergeError(
             f"no lattice in {len(chunk_folders)} chunks with {len(all_frames)} frames"
@@ -132,12 +146,6 @@ def _unreadable(frames: pd.DataFrame) -> str:
     """How many frames could not be read, and a file that holds one; nothing if all could."""
     lost = frames[frames["status"] == FrameStatus.UNREADABLE]
     return f", {len(lost)} of them not readable (such as one in {lost['file'].iloc[0]})" if len(lost) else ""
-
-
-def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """Tables below each other; empty ones would spoil the column types."""
-    filled = [table for table in tables if len(table)]
-    return pd.concat(filled, ignore_index=True) if filled else tables[0]
 
 
 def _counts(frames: pd.DataFrame) -> FrameCounts:

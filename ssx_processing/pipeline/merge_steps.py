@@ -1,6 +1,7 @@
 """Scaling and merging of what was read, to one resolution."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -33,7 +34,7 @@ from ssx_processing.kernels.statistics import MergedReflections
 from ssx_processing.kernels.symmetry import AsymmetricUnit, asymmetric_unit, symmetrised_cell
 from ssx_processing.kernels.turn_slopes import write_turn_slopes
 from ssx_processing.models import UnitCell
-from ssx_processing.pipeline.chunk_tables import A_COLUMNS, CELL_COLUMNS
+from ssx_processing.pipeline.chunk_columns import A_COLUMNS, CELL_COLUMNS
 from ssx_processing.pipeline.lattice_filter import (
     LOWERS_CC_HALF,
     REASON_OF_VERDICT,
@@ -45,7 +46,7 @@ from ssx_processing.settings import MergingSettings
 
 Progress = Callable[[str], None]
 
-_PART = 1 << 22  # observations looked up at a time
+_PART = 1 << 20  # observations looked up at a time
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ def merge_to(
     """
     unit = asymmetric_unit(selection.unit_cell, space_group, d_min * (1 - 1e-6))
     reasons = selection.reasons.copy()
-    observations, minus = _observations(data, selection, unit, wavelength)
+    observations, minus = _observations(data, selection, unit, wavelength, n_threads)
     n = _count_known(observations)
     reasons[(reasons == "") & (n < settings.min_observations)] = TOO_FEW
     check_some_left(reasons)
@@ -301,17 +302,22 @@ def parts_of(offsets: NDArray[np.int64]) -> list[tuple[slice, NDArray[np.int64]]
 
 
 def _observations(
-    data: MergeInput, selection: Selection, unit: AsymmetricUnit, wavelength: float
+    data: MergeInput, selection: Selection, unit: AsymmetricUnit, wavelength: float, n_threads: int
 ) -> tuple[Observations, NDArray[np.uint8]]:
     """Observations with their unique reflections, -1 where they are not to be merged, and Friedel signs."""
     stored = data.observations
     uid, minus = stored.array(np.int32), stored.array(np.uint8)
     allowed = np.where(selection.reasons == "", selection.d_star_limit, 0.0)
     d_star = np.append(1 / unit.d, np.inf)
-    for part, lattice in parts_of(stored.offsets):
+
+    def look_up(which: tuple[slice, NDArray[np.int64]]) -> None:
+        part, lattice = which
         uid[part], minus[part] = unit.find(*np.ascontiguousarray(data.hkl[part].T))
         own = uid[part]
         own[d_star[own] > allowed[lattice] * (1 + 1e-9)] = -1
+
+    with ThreadPoolExecutor(n_threads) as threads:
+        list(threads.map(look_up, parts_of(stored.offsets)))
     observations = Observations(
         offsets=stored.offsets,
         uid=uid,

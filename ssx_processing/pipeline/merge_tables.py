@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ssx_processing.formats.merge_folder import MergeTables
-from ssx_processing.pipeline.chunk_tables import A_COLUMNS, CELL_COLUMNS
+from ssx_processing.pipeline.chunk_columns import A_COLUMNS, CELL_COLUMNS
 from ssx_processing.pipeline.growth_curve import growth_table
 from ssx_processing.pipeline.merge_input import MergeInput
 from ssx_processing.pipeline.merge_steps import Merged, wavelengths

@@ -2,12 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ssx_processing.errors import ImageReadError
 from ssx_processing.formats.frames import FrameSet
-from ssx_processing.models import FrameRange
+from ssx_processing.models import FrameRange, Plan
 from ssx_processing.pipeline.stream_plan import (
     are_streams,
     frames_of_streams,
@@ -15,23 +14,6 @@ from ssx_processing.pipeline.stream_plan import (
     wavelength_of_stream,
 )
 from ssx_processing.settings import StageSettings, content_key
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A data set cut into chunks."""
-
-    paths: tuple[Path, ...]
-    """Files in order; frames are counted across them."""
-    frames_total: int
-    ranges: tuple[FrameRange, ...]
-    """One per chunk, contiguous, in order."""
-    identity: str
-    """Stands for the files as they are now: paths, sizes, times of change; the geometry file's content."""
-    wavelength: float
-    """Å."""
-    geometry_file: Path | None = None
-    """Stands in for the geometry of all files."""
 
 
 def make_plan(paths: Sequence[Path], settings: StageSettings, geometry_file: Path | None = None) -> Plan:

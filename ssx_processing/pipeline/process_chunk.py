@@ -7,7 +7,7 @@ settings, and returns a small summary. A chunk that exists is not computed again
 import logging
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,63 +16,25 @@ from numpy.typing import NDArray
 
 from ssx_processing import __version__
 from ssx_processing.errors import GeometryError, ImageReadError, SsxError
-from ssx_processing.formats.chunk_folder import SUMMARY, read_summary, write_chunk
+from ssx_processing.formats.chunk_folder import SUMMARY, write_chunk
 from ssx_processing.formats.frames import FrameSet
 from ssx_processing.formats.hot_pixel_files import publish_hot_pixels, published_hot_pixels
-from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.hot_pixels import hot_pixels
-from ssx_processing.models import ChunkSummary, FrameCounts, FrameRange, UnitCell
+from ssx_processing.models import ChunkSummary
 from ssx_processing.pipeline.calibration import read_calibration
+from ssx_processing.pipeline.chunk_job import ChunkJob, chunk_summary
 from ssx_processing.pipeline.chunk_tables import ChunkTables
 from ssx_processing.pipeline.detector_normals import NormalsCollector
 from ssx_processing.pipeline.drift import drift_content
 from ssx_processing.pipeline.frame_processing import FrameProcessor
 from ssx_processing.pipeline.stream_chunks import StreamTables, stream_tables
 from ssx_processing.pipeline.stream_plan import are_streams
-from ssx_processing.settings import ProcessingSettings, content_key
+from ssx_processing.settings import ProcessingSettings
 
 NONE = np.empty((0, 2), np.int64)
 """No pixels."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ChunkJob:
-    """One chunk to be processed: paths and settings only, so that it travels to any worker."""
-
-    paths: tuple[Path, ...]
-    identity: str
-    """Of the plan: stands for the files."""
-    frames: FrameRange
-    settings: ProcessingSettings
-    calibration_folder: Path
-    run_folder: Path
-    geometry_file: Path | None = None
-    """Of the plan; its content is part of the identity."""
-
-    @property
-    def key(self) -> str:
-        """Content key: same files, frames, settings that matter, calibration and algorithm."""
-        relevant = self.settings.model_dump(include={"sample", "spots", "indexing", "integration"})
-        return content_key(
-            {
-                "input": self.identity,
-                "frames": [self.frames.start, self.frames.stop],
-                "calibration": self.calibration_folder.name,
-                **relevant,
-            }
-        )
-
-    @property
-    def folder(self) -> Path:
-        """Where its tables are, or will be."""
-        return RunFolder(self.run_folder).chunks / self.key
-
-    @property
-    def hot_pixel_folder(self) -> Path:
-        """Where chunks of the same calibration tell each other of hot pixels."""
-        return RunFolder(self.run_folder).hot_pixels / self.calibration_folder.name
 
 
 def process_chunk(job: ChunkJob) -> ChunkSummary:
@@ -89,8 +51,8 @@ def process_chunk(job: ChunkJob) -> ChunkSummary:
     """
     if not (job.folder / SUMMARY).is_file():
         _compute(job)
-        return _summary(job, reused=False)
-    return _summary(job, reused=True)
+        return chunk_summary(job, reused=False)
+    return chunk_summary(job, reused=True)
 
 
 def _compute(job: ChunkJob) -> None:
@@ -186,17 +148,3 @@ def _summary_content(
         "settings": job.settings.model_dump(mode="json"),
         "version": __version__,
     }
-
-
-def _summary(job: ChunkJob, *, reused: bool) -> ChunkSummary:
-    content = read_summary(job.folder)
-    cell: UnitCell | None = tuple(content["median_cell"]) if content["median_cell"] else None  # pyright: ignore[reportAssignmentType]
-    return ChunkSummary(
-        key=job.key,
-        folder=job.folder,
-        frames=job.frames,
-        counts=FrameCounts(**content["counts"]),
-        reused=reused,
-        cpu_seconds=content["cpu_seconds"],
-        median_cell=cell,
-    )

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
+from ssx_processing.pipeline.chunk_columns import CELL_COLUMNS
 from ssx_processing.pipeline.report_binning import even_sample, value_bins
 from ssx_processing.pipeline.report_data import ReportData
 from ssx_processing.pipeline.report_plots import (

@@ -17,7 +17,7 @@ from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.detector_refinement import DetectorNormal
 from ssx_processing.models import FrameCounts, FrameRange, MergeSummary
 from ssx_processing.pipeline.calibration import Calibration, read_calibration
-from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
+from ssx_processing.pipeline.chunk_columns import CELL_COLUMNS
 from ssx_processing.pipeline.drift import read_drift
 from ssx_processing.pipeline.report_indexing_data import IndexingData, read_indexing
 from ssx_processing.settings import ProcessingSettings

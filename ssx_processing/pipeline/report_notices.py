@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
+from ssx_processing.pipeline.chunk_columns import CELL_COLUMNS
 from ssx_processing.pipeline.report_data import ReportData
 from ssx_processing.pipeline.report_geometry_plots import drift_points
 

@@ -14,7 +14,7 @@ from ssx_processing.kernels.geometry import beam_centre_px
 from ssx_processing.models import ShellStatistics
 from ssx_processing.pipeline import report_html as page
 from ssx_processing.pipeline.calibration import Calibration
-from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
+from ssx_processing.pipeline.chunk_columns import CELL_COLUMNS
 from ssx_processing.pipeline.report_cell_plots import SYMBOLS, free_cell_parameters
 from ssx_processing.pipeline.report_data import ChunkRecord, ReportData
 from ssx_processing.pipeline.report_words import WORDS

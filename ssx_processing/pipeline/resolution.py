@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from ssx_processing.models import ShellStatistics
 
@@ -22,6 +21,8 @@ def resolution_from_cc_half(shells: Sequence[ShellStatistics], limit: float) -> 
     The d_min of the last shell where CC1/2 is above the limit throughout, None where it is nowhere
     above it or fewer than four shells have one.
     """
+    from scipy.optimize import least_squares  # long to import, and not every merge looks for its end
+
     used = [s for s in shells if np.isfinite(s.cc_half) and s.n_reflections >= _MIN_PAIRS]
     if len(used) < _MIN_SHELLS:
         return None

@@ -12,10 +12,9 @@ from ssx_processing.formats.frames import FrameSet
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.lattice_type import lattice_type
 from ssx_processing.kernels.laue_classes import exact_space_group, group_of_class
-from ssx_processing.models import UnitCell
+from ssx_processing.models import Plan, UnitCell
 from ssx_processing.pipeline.cell_frames import Progress, spots_of_hits
 from ssx_processing.pipeline.find_cell import CellProposal, CellSearch, find_cells
-from ssx_processing.pipeline.plan import Plan
 from ssx_processing.pipeline.stream_plan import are_streams, sample_of_stream
 from ssx_processing.settings import (
     RequestedSample,

@@ -16,7 +16,7 @@ from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.error_model import RepeatScatter
 from ssx_processing.kernels.symmetry import asymmetric_unit
 from ssx_processing.kernels.turn_slopes import write_turn_slopes
-from ssx_processing.pipeline.chunk_tables import A_COLUMNS
+from ssx_processing.pipeline.chunk_columns import A_COLUMNS
 from ssx_processing.pipeline.stored_observations import LEAST_VARIANCE, usable
 
 REJECTED = "rejected"

@@ -1,15 +1,14 @@
 """Good observations of many chunks as plain arrays; on disk where memory would not do."""
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ssx_processing.formats.chunk_folder import read_table
 from ssx_processing.kernels.integration_table import REJECTED_FLAGS
 
 COLUMNS = [
@@ -62,20 +61,21 @@ class ObservationStore:
             for name in ("intensity", "noise_variance", "excitation_error", "excitation_sigma")
         }
 
-    def add(self, folder: Path, rows: NDArray[np.int64], lattices: pd.DataFrame) -> None:
+    def add(self, table: Mapping[str, NDArray[Any]], rows: NDArray[np.int64], lattices: pd.DataFrame) -> None:
         """Append the good observations of a chunk.
 
         Parameters
         ----------
+        table
+            `COLUMNS` of its observations.
         rows : (n_lattices of the chunk,) array
             Rows of the chunk's lattices in the table of all, ascending.
         lattices
             Those rows.
         """
-        table = read_table(folder, "observations", COLUMNS)
         good = usable(table)
         known = lattices["frame"].to_numpy() * LARGEST_LATTICE_NUMBER + lattices["lattice"].to_numpy()
-        theirs = table["frame"].to_numpy(np.int64) * LARGEST_LATTICE_NUMBER + table["lattice"].to_numpy()
+        theirs = table["frame"].astype(np.int64) * LARGEST_LATTICE_NUMBER + table["lattice"]
         place = np.searchsorted(known, theirs)
         if len(known):
             good = good & (known[np.minimum(place, len(known) - 1)] == theirs)
@@ -89,9 +89,9 @@ class ObservationStore:
         self.n += len(chosen)
         self.row[own] = rows[place]
         for i, name in enumerate("hkl"):
-            self.arrays["hkl"][own, i] = table[name].to_numpy()[chosen]
+            self.arrays["hkl"][own, i] = table[name][chosen]
         for name in ("intensity", "noise_variance", "excitation_error", "excitation_sigma"):
-            self.arrays[name][own] = table[name].to_numpy()[chosen]
+            self.arrays[name][own] = table[name][chosen]
 
     def in_order(self, n_lattices: int) -> StoredObservations:
         """All of them, in the order of their lattices."""
@@ -104,10 +104,10 @@ class ObservationStore:
         return _without_unknown(StoredObservations(offsets, **arrays))
 
 
-def usable(table: pd.DataFrame) -> NDArray[np.bool_]:
+def usable(table: Mapping[str, NDArray[Any]] | pd.DataFrame) -> NDArray[np.bool_]:
     """Which observations of a chunk's table may be merged."""
-    good = (table["flags"] & REJECTED_FLAGS == 0) & (table["sigma"] > 0) & np.isfinite(table["intensity"])
-    return good.to_numpy()
+    flags, sigma, intensity = (np.asarray(table[name]) for name in ("flags", "sigma", "intensity"))
+    return (flags & REJECTED_FLAGS == 0) & (sigma > 0) & np.isfinite(intensity)
 
 
 def _without_unknown(stored: StoredObservations) -> StoredObservations:

@@ -6,8 +6,9 @@ import h5py
 import pytest
 from sqlalchemy import Engine
 
-from flows.databases import find_job, open_databases
-from flows.job import ProcessRequest, job_of_files
+from flows.databases import open_databases
+from flows.job import ProcessRequest
+from flows.job_of_request import find_job, job_of_files
 from flows.looks import why_not_complete
 from flows.merge import MergeRequest, run_merge
 from flows.process import run_process

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.job import ProcessRequest, job_of_files
+from flows.job import ProcessRequest
+from flows.job_of_request import job_of_files
 from flows.merge import MergeRequest, run_merge
 from flows.outcome import Outcome, PartialResultError
 from flows.process import run_process

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from sqlalchemy import Engine, text
 
 from flows import looks
-from flows.databases import find_job, open_databases
+from flows.databases import open_databases
 from flows.folder_lock import exclusive
 from flows.job import Job, ProcessRequest
+from flows.job_of_request import find_job
 from flows.looks import GroupLook, UnfinishedGroupsError, Verdict, look_at_groups
 from flows.merge import MergeRequest, run_merge
 from flows.settings import SiteSettings

@@ -10,9 +10,10 @@ import pytest
 
 from flows.messages import one_line
 from ssx_processing.formats.chunk_folder import write_json
+from ssx_processing.pipeline.chunk_job import ChunkJob
 from ssx_processing.pipeline.merge import merge_chunks
 from ssx_processing.pipeline.plan import make_plan
-from ssx_processing.pipeline.process_chunk import ChunkJob, process_chunk
+from ssx_processing.pipeline.process_chunk import process_chunk
 from ssx_processing.pipeline.processed_run import read_processed_run
 from ssx_processing.settings import MergingSettings
 from ssx_processing.simulation.chip import SimulatedChip

@@ -124,12 +124,19 @@ def test_excitation_errors_that_mean_nothing_are_not_believed(rng: np.random.Gen
     assert stills.r_to_truth(chosen.reference.mean) < 1.03 * stills.r_to_truth(plain.reference.mean)
 
 
-def test_a_choice_of_many_lattices_is_made_with_a_sample(monkeypatch: pytest.MonkeyPatch):
-    stills = simulate_still_observations(StillExperiment(n_lattices=120, d_min=3.0, seed=1))
-    monkeypatch.setattr("ssx_processing.kernels.model_choice.MOST_LATTICES", 80)
+def test_a_choice_of_many_lattices_is_made_with_a_sample_whose_model_saves_cycles(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    stills = simulate_still_observations(StillExperiment(n_lattices=250, d_min=3.0, seed=1))
+    monkeypatch.setattr("ssx_processing.kernels.model_choice.MOST_LATTICES", 150)
     chosen = choice(stills)
     assert MOST_LATTICES > 1000
-    assert (chosen.n_lattices, chosen.start) == (80, None)
+    assert (chosen.n_lattices, chosen.start.is_guess) == (150, True)
+    observations, s_squared = stills.observations(), stills.unit.s_squared
+    quick = scale_lattices(observations, s_squared=s_squared, model=chosen.model, start=chosen.start)
+    slow = scale_lattices(observations, s_squared=s_squared, model=chosen.model)
+    assert quick.n_cycles < slow.n_cycles
+    assert stills.r_to_truth(quick.reference.mean) < 1.02 * stills.r_to_truth(slow.reference.mean)
 
 
 def test_repeats_scatter_as_their_variances_say_in_every_bin(

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 
 from ssx_processing.formats.chunk_folder import read_table
-from ssx_processing.models import ChunkSummary
+from ssx_processing.models import ChunkSummary, Plan
 from ssx_processing.pipeline.calibrate import calibrate
 from ssx_processing.pipeline.calibration import Calibration
-from ssx_processing.pipeline.plan import Plan, make_plan
-from ssx_processing.pipeline.process_chunk import ChunkJob, process_chunk
+from ssx_processing.pipeline.chunk_job import ChunkJob
+from ssx_processing.pipeline.plan import make_plan
+from ssx_processing.pipeline.process_chunk import process_chunk
 from ssx_processing.settings import CalibrationSettings, ProcessingSettings
 from ssx_processing.simulation.chip import SimulatedChip, simulate_chip
 from ssx_processing.simulation.chip_settings import ChipSettings

@@ -19,13 +19,14 @@ from ssx_processing.formats.dials_reflections import read_refl
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.integration_table import REJECTED_FLAGS
 from ssx_processing.pipeline.calibrate import calibrate
+from ssx_processing.pipeline.chunk_job import ChunkJob
 from ssx_processing.pipeline.export_crystfel import export_crystfel
 from ssx_processing.pipeline.export_dials import export_dials, merged_a_matrix, rotation
 from ssx_processing.pipeline.export_source import ExportSource, read_export_source
 from ssx_processing.pipeline.export_stream import write_run_as_stream
 from ssx_processing.pipeline.merge import merge_chunks
 from ssx_processing.pipeline.plan import make_plan
-from ssx_processing.pipeline.process_chunk import ChunkJob, process_chunk
+from ssx_processing.pipeline.process_chunk import process_chunk
 from ssx_processing.pipeline.processed_run import read_processed_run
 from ssx_processing.pipeline.sample import sample_of_plan
 from ssx_processing.pipeline.stream_chunks import stream_tables

@@ -9,11 +9,12 @@ import pytest
 from ssx_processing.errors import ImageReadError, SettingsError
 from ssx_processing.formats.chunk_folder import read_table
 from ssx_processing.formats.run_folder import RunFolder
-from ssx_processing.models import FrameCounts, FrameRange
+from ssx_processing.models import FrameCounts, FrameRange, Plan
 from ssx_processing.pipeline.calibrate import calibrate
-from ssx_processing.pipeline.chunk_tables import COLUMN_TYPES
-from ssx_processing.pipeline.plan import Plan, make_plan
-from ssx_processing.pipeline.process_chunk import ChunkJob, process_chunk
+from ssx_processing.pipeline.chunk_columns import COLUMN_TYPES
+from ssx_processing.pipeline.chunk_job import ChunkJob
+from ssx_processing.pipeline.plan import make_plan
+from ssx_processing.pipeline.process_chunk import process_chunk
 from ssx_processing.pipeline.sample import sample_of_plan
 from ssx_processing.pipeline.stream_chunks import StreamTables, stream_tables
 from ssx_processing.settings import ProcessingSettings, RequestedSettings, SpotSettings

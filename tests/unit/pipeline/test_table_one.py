@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ssx_processing.pipeline.cell_spread import cell_spread
-from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
+from ssx_processing.pipeline.chunk_columns import CELL_COLUMNS
 from ssx_processing.pipeline.table_one import as_latex, as_markdown, as_text, table_one
 from tests.unit.formats.test_mmcif import SUMMARY
 
