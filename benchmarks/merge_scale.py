@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -53,12 +54,8 @@ STEPS = (
 def simulated(n_observations: int) -> StillObservations:
     """The lattices that others are drawn from, with about ``n_observations`` each."""
     mosaicity = max(0.05 + (n_observations - 288) / 4460, 0.01)
-    return simulate_still_observations(
-        StillExperiment(
-            n_lattices=SIMULATED, model="sphere", mosaicity_deg=mosaicity,
-            unit_cell=UNIT_CELL, space_group=SPACE_GROUP, d_min=1.8,
-        )  # fmt: skip
-    )
+    experiment = StillExperiment(SIMULATED, model="sphere", mosaicity_deg=mosaicity, unit_cell=UNIT_CELL)
+    return simulate_still_observations(replace(experiment, space_group=SPACE_GROUP, d_min=1.8))
 
 
 def block_tables(block: int, n_observations: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -73,12 +70,15 @@ def block_tables(block: int, n_observations: int) -> tuple[pd.DataFrame, pd.Data
     counted = rng.poisson(scale * stills.partiality[rows] * stills.truth[stills.uid[rows]] + below)
     first = (block % BLOCKS_PER_DATA_SET) * BLOCK * FRAMES_PER_LATTICE
     frame = first + FRAMES_PER_LATTICE * np.arange(BLOCK)
+    background = rng.poisson(3 * below, len(rows)) / 3
+    jitter = 1 + 1e-3 * rng.normal(size=(2, len(rows)))  # or the files would be smaller than real ones
     values = {
         "frame": frame[lattice], "lattice": 0, **dict(zip("hkl", stills.hkl[rows].T, strict=True)),
-        "intensity": counted - below, "sigma": np.sqrt(counted + below / 3), "background": below / 30,
+        "intensity": counted - background, "sigma": np.sqrt(counted + background / 3),
+        "background": background / 30,
         "x_px": rng.uniform(0, 2000, len(rows)), "y_px": rng.uniform(0, 2000, len(rows)),
-        "excitation_error": stills.excitation_error[rows],
-        "excitation_sigma": stills.excitation_sigma[rows], "noise_variance": stills.noise_variance[rows],
+        "excitation_error": stills.excitation_error[rows] * jitter[0],
+        "excitation_sigma": stills.excitation_sigma[rows] * jitter[1], "noise_variance": background * 4 / 3,
         "flags": rng.random(len(rows)) < 0.01,
     }  # fmt: skip
     return _frames(first, block), _lattices(stills, drawn, frame, n), _typed("observations", values)
@@ -96,9 +96,7 @@ def _frames(first: int, block: int) -> pd.DataFrame:
     return _typed("frames", values)
 
 
-def _lattices(
-    stills: StillObservations, drawn: np.ndarray, frame: np.ndarray, n: np.ndarray
-) -> pd.DataFrame:
+def _lattices(stills: StillObservations, drawn: np.ndarray, frame: np.ndarray, n: np.ndarray) -> pd.DataFrame:
     matrices = stills.a_matrices[drawn]
     values = {
         "frame": frame, "lattice": 0, **dict(zip(A_COLUMNS, matrices.reshape(-1, 9).T, strict=True)),
@@ -173,7 +171,7 @@ def _watch_memory(peak: dict[str, int], done: threading.Event) -> None:
 
 def _seconds(profile: cProfile.Profile) -> dict[str, float]:
     """Wall seconds of each step."""
-    seconds = dict.fromkeys(STEPS, 0.0)
+    seconds: dict[str, float] = dict.fromkeys(STEPS, 0.0)
     for (file, _, name), (*_, cumulative, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
         if name in seconds and "ssx_processing" in file and "merge_setting" not in file:
             seconds[name] += cumulative
@@ -191,7 +189,7 @@ def cc_to_truth(folder: Path, n_observations: int) -> float:
 def run(chunks: Path, out: Path) -> dict:
     """Merge in a process of its own."""
     out.mkdir()
-    subprocess.run([sys.executable, __file__, "--merge", str(chunks), str(out)], check=True)
+    subprocess.run([sys.executable, __file__, "--merge", chunks, out], check=True)  # noqa: S603
     return json.loads((out / "cost.json").read_text())
 
 
@@ -236,7 +234,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--merge"]:
         merge(Path(sys.argv[2]), Path(sys.argv[3]))
     else:
-        parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+        parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
         parser.add_argument("n_lattices", type=int, nargs="?", default=5000)
         parser.add_argument("--observations", type=int, default=400)
         parser.add_argument("--folder", type=Path, help="where the chunks go, some 40 kB per lattice")

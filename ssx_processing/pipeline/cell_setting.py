@@ -16,8 +16,8 @@ from ssx_processing.kernels.symmetry import indexing_ambiguity_operators, symmet
 from ssx_processing.models import UnitCell
 from ssx_processing.pipeline.chunk_tables import CELL_COLUMNS
 from ssx_processing.pipeline.merge_input import MergeInput
-from ssx_processing.pipeline.merge_steps import parts_of
 from ssx_processing.pipeline.setting_resolution import SettingResolution
+from ssx_processing.pipeline.stored_observations import parts_of
 from ssx_processing.settings import ProcessingSettings
 
 _RELATIVE_LENGTH, _ANGLE_DEG = 0.01, 1.0  # what counts alike

@@ -42,15 +42,22 @@ class MergeInput:
     frame and lattice only."""
 
 
-def read_merge_input(chunk_folders: Sequence[Path], progress: Progress | None = None) -> MergeInput:
+def read_merge_input(
+    chunk_folders: Sequence[Path], scratch: Path, progress: Progress | None = None
+) -> MergeInput:
     """Lattices and good observations of all chunks.
+
+    Parameters
+    ----------
+    scratch
+        Folder for temporary files, which are used where there are many observations.
 
     Raises
     ------
     ChunkError
         A table is missing or damaged.
     MergeError
-        No chunks, no lattices, or frames of one data set that are in two chunks.
+        No chunks, no lattices, frames of one data set that are in two chunks, or a full disk.
     """
     if not chunk_folders:
         raise MergeError("no chunk to merge; process at least one chunk first")
@@ -60,15 +67,16 @@ def read_merge_input(chunk_folders: Sequence[Path], progress: Progress | None = 
     hashes = _file_hash(frames, lattices)
     number = [lattices[name].to_numpy(np.int64) for name in ("frame", "lattice")]
     lattices = lattices.merge(frames, how="left", on=["data_set", "frame"])
-    store = ObservationStore(sum(count_rows(folder, "observations") for folder in chunk_folders))
+    most = sum(count_rows(folder, "observations") for folder in chunk_folders)
+    store = ObservationStore(most, len(lattices), scratch)
     in_order = {str(name): np.asarray(rows) for name, rows in lattices.groupby("chunk").indices.items()}
     for i, folder in enumerate(_by_first_row(chunk_folders, in_order), start=1):
         if progress is not None:
             progress(f"reading chunk {i} of {len(chunk_folders)}")
         rows = in_order.get(str(folder), np.empty(0, np.int64))
         store.add(folder, rows, lattices.iloc[rows])
-    lattices["chunk"] = [Path(name).name for name in lattices["chunk"]]
-    observations = store.in_order(len(lattices))
+    lattices["chunk"] = lattices["chunk"].map({str(folder): folder.name for folder in chunk_folders})
+    observations = store.in_order()
     return MergeInput(
         counts,
         lattices,

@@ -11,6 +11,7 @@ from ssx_processing.pipeline.merge_input import MergeInput
 from ssx_processing.pipeline.merge_steps import Merged, wavelengths
 from ssx_processing.pipeline.merged_intensities import merged_intensities
 from ssx_processing.pipeline.setting_resolution import SettingResolution
+from ssx_processing.pipeline.stored_observations import parts_of
 from ssx_processing.settings import SampleSettings
 
 
@@ -66,7 +67,10 @@ def reflection_table(merged: Merged, sums: NDArray[np.float64]) -> pd.DataFrame:
 
 def _rejected(data: MergeInput, merged: Merged) -> pd.DataFrame:
     """Observations left out one by one, indices in the setting of the merge."""
-    which = np.flatnonzero(merged.scaling.outlier & (merged.observations.uid >= 0))
+    outlier, uid = merged.scaling.outlier, merged.observations.uid
+    parts = [part for part, _ in parts_of(data.observations.offsets)]
+    found = [part.start + np.flatnonzero(outlier[part] & (uid[part] >= 0)) for part in parts]
+    which = np.concatenate([np.empty(0, np.int64), *found])
     rows = np.searchsorted(data.observations.offsets, which, side="right") - 1
     accepted = (merged.reasons == "")[rows]
     which, rows = which[accepted], rows[accepted]

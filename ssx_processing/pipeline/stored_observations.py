@@ -1,7 +1,11 @@
 """Good observations of many chunks as plain arrays; on disk where memory would not do."""
 
+import os
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ssx_processing.errors import MergeError
 from ssx_processing.formats.chunk_folder import read_table
 
 COLUMNS = [
@@ -22,12 +27,19 @@ LEAST_VARIANCE = 1.0
 LARGEST_LATTICE_NUMBER = 1 << 16
 
 
+_PART = 1 << 22  # observations looked at together
+_TYPICAL = 1_000_000  # observations that say what is typical
+_MEASURED = ("intensity", "noise_variance", "excitation_error", "excitation_sigma")
+
+
 @dataclass(frozen=True)
 class StoredObservations:
     """Observations in the order of their lattices; arrays of n_observations unless said otherwise."""
 
     offsets: NDArray[np.int64]
     """n_lattices + 1: lattice f owns the observations offsets[f] to offsets[f + 1] - 1."""
+    new_array: Callable[..., NDArray[Any]]
+    """Gives further arrays; arguments of `new_array` but the folder."""
     hkl: NDArray[np.int16]
     """(n_observations, 3), as indexed."""
     intensity: NDArray[np.float32]
@@ -39,26 +51,62 @@ class StoredObservations:
 
     def array(self, dtype: Any, *shape: int) -> NDArray[Any]:
         """A new array of zeros with a row per observation, where these are kept."""
-        return new_array(dtype, len(self.intensity), *shape)
+        return self.new_array(dtype, len(self.intensity), *shape)
 
 
-def new_array(dtype: Any, n: int, *shape: int) -> NDArray[Any]:
-    """Zeros, in memory or mapped from a file without a name, which disappears with the array."""
+def new_array(scratch: Path, dtype: Any, n: int, *shape: int) -> NDArray[Any]:
+    """Zeros, in memory or mapped from a file without a name in ``scratch``, which disappears with the array.
+
+    Raises
+    ------
+    MergeError
+        There is no room for the file.
+    """
     if n <= MOST_IN_MEMORY:
         return np.zeros((n, *shape), dtype)
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype, "w+", shape=(n, *shape))
+    size = np.dtype(dtype).itemsize * n * int(np.prod(shape))
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)  # or a full disk would kill the process later
+        except OSError as error:
+            raise MergeError(
+                f"{scratch}: no room for a temporary file of {size / 1e9:.1f} GB for {n} observations "
+                f"({error.strerror}); a merge needs about 60 bytes for each: free some, or set d_min"
+            ) from error
+        return np.memmap(file, dtype, "r+", shape=(n, *shape)).view(np.ndarray)
+
+
+def parts_of(offsets: NDArray[np.int64]) -> list[tuple[slice, NDArray[np.int64]]]:
+    """Slices of whole lattices, and the lattice of each of their observations."""
+    cuts = np.searchsorted(offsets, np.arange(0, offsets[-1], _PART))
+    edges = np.unique([*cuts, len(offsets) - 1])
+    return [
+        (
+            slice(offsets[first], offsets[last]),
+            np.repeat(np.arange(first, last), np.diff(offsets[first : last + 1])),
+        )
+        for first, last in pairwise(edges)
+    ]
 
 
 class ObservationStore:
-    """Arrays that are filled chunk by chunk."""
+    """Arrays that are filled chunk by chunk.
 
-    def __init__(self, most: int) -> None:
-        self.n = 0
-        self.row = new_array(np.int32, most)
-        self.arrays = {"hkl": new_array(np.int16, most, 3)} | {
-            name: new_array(np.float32, most)
-            for name in ("intensity", "noise_variance", "excitation_error", "excitation_sigma")
+    Parameters
+    ----------
+    most
+        Observations that will be added, at most.
+    n_lattices
+        Of all chunks.
+    scratch
+        Folder for temporary files.
+    """
+
+    def __init__(self, most: int, n_lattices: int, scratch: Path) -> None:
+        self.n, self.new_array = 0, partial(new_array, scratch)
+        self.first, self.count = np.zeros(n_lattices, np.int64), np.zeros(n_lattices, np.int64)
+        self.arrays = {"hkl": self.new_array(np.int16, most, 3)} | {
+            name: self.new_array(np.float32, most) for name in _MEASURED
         }
 
     def add(self, folder: Path, rows: NDArray[np.int64], lattices: pd.DataFrame) -> None:
@@ -84,23 +132,30 @@ class ObservationStore:
         if np.any(np.diff(place) < 0):
             order = np.argsort(place, kind="stable")
             place, chosen = place[order], chosen[order]
+        n = np.bincount(place, minlength=len(rows))
+        self.first[rows], self.count[rows] = self.n + np.cumsum(n) - n, n
         own = slice(self.n, self.n + len(chosen))
         self.n += len(chosen)
-        self.row[own] = rows[place]
         for i, name in enumerate("hkl"):
             self.arrays["hkl"][own, i] = table[name].to_numpy()[chosen]
-        for name in ("intensity", "noise_variance", "excitation_error", "excitation_sigma"):
+        for name in _MEASURED:
             self.arrays[name][own] = table[name].to_numpy()[chosen]
 
-    def in_order(self, n_lattices: int) -> StoredObservations:
-        """All of them, in the order of their lattices."""
-        row = self.row[: self.n]
+    def in_order(self) -> StoredObservations:
+        """All of them, in the order of their lattices; the store is empty afterwards."""
+        offsets = np.concatenate([[0], np.cumsum(self.count)])
+        if np.any((self.first != offsets[:-1]) & (self.count > 0)):  # chunks whose frames interlock
+            for name in self.arrays:
+                self.arrays[name] = self._sorted(self.arrays[name], offsets)
         arrays = {name: array[: self.n] for name, array in self.arrays.items()}
-        if np.any(np.diff(row) < 0):  # frames of one chunk lie between those of another
-            order = np.argsort(row, kind="stable")
-            row, arrays = row[order], {name: array[order] for name, array in arrays.items()}
-        offsets = np.searchsorted(row, np.arange(n_lattices + 1))
-        return _without_unknown(StoredObservations(offsets, **arrays))
+        self.arrays = {}
+        return _without_unknown(StoredObservations(offsets, self.new_array, **arrays))
+
+    def _sorted(self, array: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[Any]:
+        new, move = self.new_array(array.dtype, self.n, *array.shape[1:]), self.first - offsets[:-1]
+        for part, lattice in parts_of(offsets):
+            new[part] = array[np.arange(part.start, part.stop) + move[lattice]]
+        return new
 
 
 def usable(table: pd.DataFrame) -> NDArray[np.bool_]:
@@ -111,10 +166,26 @@ def usable(table: pd.DataFrame) -> NDArray[np.bool_]:
 
 def _without_unknown(stored: StoredObservations) -> StoredObservations:
     """Variances are positive; errors and widths that are not known do not matter."""
-    error, sigma = stored.excitation_error, stored.excitation_sigma
-    unknown = ~(np.isfinite(error) & (sigma > 0))
-    np.maximum(stored.noise_variance, LEAST_VARIANCE, out=stored.noise_variance)
-    if unknown.any():
-        error[unknown] = 0.0
-        sigma[unknown] = np.median(sigma[~unknown]) if not unknown.all() else 1.0
-    return replace(stored, excitation_error=error, excitation_sigma=sigma)
+    typical = _typical_width(stored)
+    for part, _ in parts_of(stored.offsets):
+        noise = stored.noise_variance[part]
+        np.maximum(noise, LEAST_VARIANCE, out=noise)
+        unknown = ~_has_width(stored, part)
+        stored.excitation_error[part][unknown] = 0.0
+        stored.excitation_sigma[part][unknown] = typical
+    return stored
+
+
+def _has_width(stored: StoredObservations, part: slice) -> NDArray[np.bool_]:
+    return np.isfinite(stored.excitation_error[part]) & (stored.excitation_sigma[part] > 0)
+
+
+def _typical_width(stored: StoredObservations) -> float:
+    """Median width of the first million observations that have one; 1 if none has."""
+    found, n = [np.empty(0, np.float32)], 0
+    for part, _ in parts_of(stored.offsets):
+        found.append(stored.excitation_sigma[part][_has_width(stored, part)])
+        n += len(found[-1])
+        if n >= _TYPICAL:
+            break
+    return float(np.median(np.concatenate(found)[:_TYPICAL])) if n else 1.0
