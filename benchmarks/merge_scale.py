@@ -157,6 +157,7 @@ def merge(chunks: Path, out: Path) -> None:
         "steps": _seconds(profile), "folder": str(summary.folder), "scaling": summary.scaling,
         "lattices": summary.lattices_merged,
     }  # fmt: skip
+    profile.dump_stats(out / "profile")
     (out / "cost.json").write_text(json.dumps(cost))
 
 

@@ -123,12 +123,9 @@ class ObservationStore:
         good = usable(table)
         known = lattices["frame"].to_numpy() * LARGEST_LATTICE_NUMBER + lattices["lattice"].to_numpy()
         theirs = table["frame"].to_numpy(np.int64) * LARGEST_LATTICE_NUMBER + table["lattice"].to_numpy()
-        place = np.searchsorted(known, theirs)
-        if len(known):
-            good = good & (known[np.minimum(place, len(known) - 1)] == theirs)
-        else:
-            good = np.zeros(len(theirs), np.bool_)
-        place, chosen = place[good], np.flatnonzero(good)
+        place = _places(known, theirs)
+        chosen = np.flatnonzero(good & (place >= 0))
+        place = place[chosen]
         if np.any(np.diff(place) < 0):
             order = np.argsort(place, kind="stable")
             place, chosen = place[order], chosen[order]
@@ -156,6 +153,18 @@ class ObservationStore:
         for part, lattice in parts_of(offsets):
             new[part] = array[np.arange(part.start, part.stop) + move[lattice]]
         return new
+
+
+def _places(known: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Place of each number among the ascending known ones, -1 where it is not there.
+
+    Equal numbers mostly follow each other, so each run of them is looked up once.
+    """
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    own = numbers[starts]
+    place = np.searchsorted(known, own)
+    place[np.append(known, -1)[place] != own] = -1
+    return np.repeat(place, np.diff(starts, append=len(numbers)))
 
 
 def usable(table: pd.DataFrame) -> NDArray[np.bool_]:
