@@ -1,7 +1,5 @@
 """Good observations of many chunks as plain arrays; on disk where memory would not do."""
 
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,15 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ssx_processing.errors import MergeError
 from ssx_processing.formats.chunk_folder import read_table
+from ssx_processing.formats.scratch_arrays import new_array
 
 COLUMNS = [
     "frame", "lattice", "h", "k", "l", "intensity", "sigma", "excitation_error", "excitation_sigma",
     "noise_variance", "flags",
 ]  # fmt: skip
-MOST_IN_MEMORY = 40_000_000
-"""Observations; more are kept in temporary files that the arrays are mapped from."""
 LEAST_VARIANCE = 1.0
 """Photons²: not even an empty background is known better."""
 LARGEST_LATTICE_NUMBER = 1 << 16
@@ -39,7 +35,7 @@ class StoredObservations:
     offsets: NDArray[np.int64]
     """n_lattices + 1: lattice f owns the observations offsets[f] to offsets[f + 1] - 1."""
     new_array: Callable[..., NDArray[Any]]
-    """Gives further arrays; arguments of `new_array` but the folder."""
+    """Gives further arrays; arguments as of `scratch_arrays.new_array` but for the folder."""
     hkl: NDArray[np.int16]
     """(n_observations, 3), as indexed."""
     intensity: NDArray[np.float32]
@@ -52,28 +48,6 @@ class StoredObservations:
     def array(self, dtype: Any, *shape: int) -> NDArray[Any]:
         """A new array of zeros with a row per observation, where these are kept."""
         return self.new_array(dtype, len(self.intensity), *shape)
-
-
-def new_array(scratch: Path, dtype: Any, n: int, *shape: int) -> NDArray[Any]:
-    """Zeros, in memory or mapped from a file without a name in ``scratch``, which disappears with the array.
-
-    Raises
-    ------
-    MergeError
-        There is no room for the file.
-    """
-    if n <= MOST_IN_MEMORY:
-        return np.zeros((n, *shape), dtype)
-    size = np.dtype(dtype).itemsize * n * int(np.prod(shape))
-    with tempfile.TemporaryFile(dir=scratch) as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)  # or a full disk would kill the process later
-        except OSError as error:
-            raise MergeError(
-                f"{scratch}: no room for a temporary file of {size / 1e9:.1f} GB for {n} observations "
-                f"({error.strerror}); a merge needs about 60 bytes for each: free some, or set d_min"
-            ) from error
-        return np.memmap(file, dtype, "r+", shape=(n, *shape)).view(np.ndarray)
 
 
 def parts_of(offsets: NDArray[np.int64]) -> list[tuple[slice, NDArray[np.int64]]]:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
-from ssx_processing.errors import MergeError
+from ssx_processing.formats import scratch_arrays
 from ssx_processing.formats.chunk_folder import write_chunk
 from ssx_processing.models import MergeSummary
-from ssx_processing.pipeline import stored_observations
-from ssx_processing.pipeline.stored_observations import new_array
 from tests.unit.pipeline.test_merge import chunk_tables, merge, settings_with
 
 if TYPE_CHECKING:
@@ -54,24 +51,7 @@ def test_chunks_whose_frames_interlock_give_the_same_bytes(
 def test_arrays_in_files_give_the_same_bytes_and_leave_no_file(
     in_memory: MergeSummary, tmp_path: Path, partial_stills: PartialStills, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(stored_observations, "MOST_IN_MEMORY", 1000)
+    monkeypatch.setattr(scratch_arrays, "MOST_IN_MEMORY", 1000)
     summary = merged_from(tmp_path, partial_stills, 3)
     assert contents(summary) == contents(in_memory)
     assert [path.name for path in summary.folder.parent.iterdir()] == [summary.key]
-
-
-def test_a_large_array_is_zero_and_lies_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(stored_observations, "MOST_IN_MEMORY", 1000)
-    array = new_array(tmp_path, np.float32, 1001, 2)
-    array[1000] = 3.0
-    mapped = Path("/proc/self/maps").read_text()
-    assert str(tmp_path) in mapped
-    assert (array[:1000] == 0).all()
-    assert (array.dtype, array[1000].tolist()) == (np.float32, [3.0, 3.0])
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_disk_without_room_is_an_error_before_anything_is_written(tmp_path: Path):
-    with pytest.raises(MergeError, match=r"no room for a temporary file of 4000000\.0 GB"):
-        new_array(tmp_path, np.float32, 10**15)
-    assert list(tmp_path.iterdir()) == []
