@@ -41,7 +41,7 @@ from ssx_processing.pipeline.lattice_filter import (
     cell_verdicts,
 )
 from ssx_processing.pipeline.merge_input import MergeInput
-from ssx_processing.pipeline.stored_observations import parts_of
+from ssx_processing.pipeline.stored_observations import lattices_of, parts_of
 from ssx_processing.settings import MergingSettings
 
 Progress = Callable[[str], None]
@@ -134,7 +134,7 @@ class Merged:
         """(n_observations,) weight of each, 0 where it or its reflection is not in the result."""
         determined = self.sums[..., FULL].sum(axis=(1, 2)) >= self.min_full
         o, weight = self.observations, self.observations.array(np.float32)
-        for part, _ in parts_of(o.offsets):
+        for part in parts_of(o.offsets):
             weight[part] = np.where(determined[o.uid[part]], self.scaling.reference.weight[part], 0.0)
         return weight
 
@@ -179,9 +179,9 @@ def highest_resolution(data: MergeInput, selection: Selection) -> float:
     """Å, of the observation farthest out that may be merged; 1 if there is none."""
     cell, stored, highest = gemmi.UnitCell(*selection.unit_cell), data.observations, 0.0
     allowed = np.where(selection.reasons == "", selection.d_star_limit, 0.0)
-    for part, lattice in parts_of(stored.offsets):
+    for part in parts_of(stored.offsets):
         d_star = np.sqrt(cell.calculate_1_d2_array(data.hkl[part].astype(np.int32)))
-        inside = d_star[d_star <= allowed[lattice]]
+        inside = d_star[d_star <= allowed[lattices_of(stored.offsets, part)]]
         highest = max(highest, float(inside.max(initial=0.0)))
     return 1 / highest if highest > 0 else 1.0
 
@@ -301,10 +301,10 @@ def _observations(
     uid, minus = stored.array(np.int32), stored.array(np.uint8)
     allowed = np.where(selection.reasons == "", selection.d_star_limit, 0.0)
     d_star = np.append(1 / unit.d, np.inf)
-    for part, lattice in parts_of(stored.offsets):
+    for part in parts_of(stored.offsets):
         uid[part], minus[part] = unit.find(*np.ascontiguousarray(data.hkl[part].T))
         own = uid[part]
-        own[d_star[own] > allowed[lattice] * (1 + 1e-9)] = -1
+        own[d_star[own] > allowed[lattices_of(stored.offsets, part)] * (1 + 1e-9)] = -1
     observations = Observations(
         offsets=stored.offsets,
         uid=uid,

@@ -68,7 +68,7 @@ def reflection_table(merged: Merged, sums: NDArray[np.float64]) -> pd.DataFrame:
 def _rejected(data: MergeInput, merged: Merged) -> pd.DataFrame:
     """Observations left out one by one, indices in the setting of the merge."""
     outlier, uid = merged.scaling.outlier, merged.observations.uid
-    parts = [part for part, _ in parts_of(data.observations.offsets)]
+    parts = parts_of(data.observations.offsets)
     found = [part.start + np.flatnonzero(outlier[part] & (uid[part] >= 0)) for part in parts]
     which = np.concatenate([np.empty(0, np.int64), *found])
     rows = np.searchsorted(data.observations.offsets, which, side="right") - 1

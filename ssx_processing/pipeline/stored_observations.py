@@ -50,17 +50,16 @@ class StoredObservations:
         return self.new_array(dtype, len(self.intensity), *shape)
 
 
-def parts_of(offsets: NDArray[np.int64]) -> list[tuple[slice, NDArray[np.int64]]]:
-    """Slices of whole lattices, and the lattice of each of their observations."""
-    cuts = np.searchsorted(offsets, np.arange(0, offsets[-1], _PART))
-    edges = np.unique([*cuts, len(offsets) - 1])
-    return [
-        (
-            slice(offsets[first], offsets[last]),
-            np.repeat(np.arange(first, last), np.diff(offsets[first : last + 1])),
-        )
-        for first, last in pairwise(edges)
-    ]
+def parts_of(offsets: NDArray[np.int64]) -> list[slice]:
+    """Slices of the observations: some million each, of whole lattices."""
+    cuts = offsets[np.searchsorted(offsets, np.arange(0, offsets[-1], _PART))]
+    return [slice(start, stop) for start, stop in pairwise(np.unique([0, *cuts, offsets[-1]]).tolist())]
+
+
+def lattices_of(offsets: NDArray[np.int64], part: slice) -> NDArray[np.int64]:
+    """Lattice of each observation of a part."""
+    first, last = np.searchsorted(offsets, [part.start, part.stop], side="right") - 1
+    return np.repeat(np.arange(first, last), np.diff(offsets[first : last + 1]))
 
 
 class ObservationStore:
@@ -124,8 +123,9 @@ class ObservationStore:
 
     def _sorted(self, array: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[Any]:
         new, move = self.new_array(array.dtype, self.n, *array.shape[1:]), self.first - offsets[:-1]
-        for part, lattice in parts_of(offsets):
-            new[part] = array[np.arange(part.start, part.stop) + move[lattice]]
+        for part in parts_of(offsets):
+            rows = np.arange(part.start, part.stop) + move[lattices_of(offsets, part)]
+            new[part] = array[rows]
         return new
 
 
@@ -150,7 +150,7 @@ def usable(table: pd.DataFrame) -> NDArray[np.bool_]:
 def _without_unknown(stored: StoredObservations) -> StoredObservations:
     """Variances are positive; errors and widths that are not known do not matter."""
     typical = _typical_width(stored)
-    for part, _ in parts_of(stored.offsets):
+    for part in parts_of(stored.offsets):
         noise = stored.noise_variance[part]
         np.maximum(noise, LEAST_VARIANCE, out=noise)
         unknown = ~_has_width(stored, part)
@@ -166,7 +166,7 @@ def _has_width(stored: StoredObservations, part: slice) -> NDArray[np.bool_]:
 def _typical_width(stored: StoredObservations) -> float:
     """Median width of the first million observations that have one; 1 if none has."""
     found, n = [np.empty(0, np.float32)], 0
-    for part, _ in parts_of(stored.offsets):
+    for part in parts_of(stored.offsets):
         found.append(stored.excitation_sigma[part][_has_width(stored, part)])
         n += len(found[-1])
         if n >= _TYPICAL:
