@@ -72,12 +72,12 @@ class Alternation:
         self.observations, self.s_squared, self.n_threads = observations, s_squared, n_threads
         self.on_cycle = on_cycle or (lambda *_: None)
         self.b_restraint, self.n_cycles = b_restraint, 0
-        n, n_unique, n_lattices = len(observations.uid), len(s_squared), observations.n_lattices
+        n_unique, n_lattices = len(s_squared), observations.n_lattices
         self.bins = resolution_bin(s_squared)
         self.sigma_reference = observations.typical_sigma()
-        self.scaled, self.weight = np.zeros(n, np.float32), np.zeros(n, np.float32)
-        self.outlier = np.zeros(n, np.bool_)
-        self.every = max(n // _ENOUGH, 1)
+        self.scaled, self.weight = observations.array(np.float32), observations.array(np.float32)
+        self.outlier = observations.array(np.bool_)
+        self.every = max(len(observations.uid) // _ENOUGH, 1)
         start = start or start_of(observations, self.bins, excluded)
         self.law, self.turn_sd, self.width_sd = start.observation_model, start.turn_sd, start.width_sd
         self.state = State(
@@ -94,7 +94,7 @@ class Alternation:
     @property
     def reference(self) -> Reference:
         """Merged intensities as they are now."""
-        partiality, first = np.empty_like(self.weight), 0
+        partiality, first = self.observations.array(np.float32), 0
         for block, state in self.blocks:
             last = first + len(block.uid)
             write_partialities(block, state.parameters, self.as_law(), partiality[first:last])

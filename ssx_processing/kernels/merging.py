@@ -5,7 +5,9 @@ never from its own intensity: partial stills scatter by as much as they measure,
 favour the weak partials (docs/explanations/decisions/0006-weights-in-merging.md).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -18,6 +20,11 @@ STRONGEST_LATTICE = 2.0
 """The strongest lattices are not believed to tell more than one of this scale."""
 FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 """The part of fastmath that leaves tests for nan and infinity intact."""
+
+
+def in_memory(dtype: Any, n: int, *shape: int) -> NDArray[Any]:
+    """Zeros, (n, *shape)."""
+    return np.zeros((n, *shape), dtype)
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,12 @@ class Observations:
     turn_slopes: NDArray[np.float32]
     """(n_observations, 2) change of the excitation error with turns of the crystal about x and y, 1/Å per
     radian; (0, 2) where crystals are not to be turned."""
+    new_array: Callable[..., NDArray[Any]] = in_memory
+    """Like `in_memory`: where memory would not do, whoever reads observations says where arrays are kept."""
+
+    def array(self, dtype: Any) -> NDArray[Any]:
+        """(n_observations,) zeros, kept where the observations are."""
+        return self.new_array(dtype, len(self.uid))
 
     @property
     def n_lattices(self) -> int:
@@ -200,21 +213,35 @@ def full_observations(
     observations: Observations, reference: Reference, log_g: NDArray[np.float64]
 ) -> NDArray[np.float32]:
     """(n_observations,) as how much of a full observation of an average lattice each counts, see `FULL`."""
-    g = np.minimum(np.exp(log_g), STRONGEST_LATTICE).astype(np.float32)
-    return (np.repeat(g, np.diff(observations.offsets)) * reference.partiality) ** 2
+    g, full = np.minimum(np.exp(log_g), STRONGEST_LATTICE).astype(np.float32), observations.array(np.float32)
+    _write_full(observations.offsets, g, reference.partiality, full)
+    return full
+
+
+@njit(cache=True, nogil=True)
+def _write_full(offsets, g, partiality, out):
+    for f in range(len(offsets) - 1):
+        for i in range(offsets[f], offsets[f + 1]):
+            x = g[f] * partiality[i]
+            out[i] = x * x
 
 
 def merged_per_lattice(observations: Observations, reference: Reference) -> NDArray[np.int64]:
     """(n_lattices,) observations of each lattice that are merged."""
-    return _count(observations.offsets, reference.weight)
+    return _count_above(observations.offsets, reference.weight, 0.0)
+
+
+def usable_per_lattice(observations: Observations) -> NDArray[np.int64]:
+    """(n_lattices,) observations of each lattice that may be merged."""
+    return _count_above(observations.offsets, observations.uid, -1)
 
 
 @njit(cache=True, nogil=True)
-def _count(offsets, weight):
+def _count_above(offsets, values, limit):
     n = np.zeros(len(offsets) - 1, np.int64)
     for f in range(len(n)):
         for i in range(offsets[f], offsets[f + 1]):
-            n[f] += weight[i] > 0.0
+            n[f] += values[i] > limit
     return n
 
 

@@ -16,8 +16,8 @@ from ssx_processing.kernels.symmetry import indexing_ambiguity_operators, symmet
 from ssx_processing.models import UnitCell
 from ssx_processing.pipeline.chunk_columns import CELL_COLUMNS
 from ssx_processing.pipeline.merge_input import MergeInput
-from ssx_processing.pipeline.merge_steps import parts_of
 from ssx_processing.pipeline.setting_resolution import SettingResolution
+from ssx_processing.pipeline.stored_observations import lattices_of, parts_of
 from ssx_processing.settings import ProcessingSettings
 
 _RELATIVE_LENGTH, _ANGLE_DEG = 0.01, 1.0  # what counts alike
@@ -63,8 +63,9 @@ def reindexed_observations(
 ) -> NDArray[np.int16]:
     """(n_observations, 3) indices after the operator that was chosen for each lattice."""
     hkl = data.observations.array(np.int16, 3)
-    for part, lattice in parts_of(data.observations.offsets):
-        own, of_observation = np.array(data.hkl[part]), chosen[lattice]
+    offsets = data.observations.offsets
+    for part in parts_of(offsets):
+        own, of_observation = np.array(data.hkl[part]), chosen[lattices_of(offsets, part)]
         for k in range(1, len(operators)):
             which = of_observation == k
             own[which] = reindexed(own[which].astype(np.int32), operators[k])

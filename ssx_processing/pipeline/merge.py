@@ -130,7 +130,8 @@ def _merge(job: MergeJob) -> MergeSummary:
         return read_merge(folder)
     if settings.merging.reference is not None:
         read_reference(settings.merging.reference)  # before all the work
-    data = read_merge_input(job.folders, job.progress, settings.merging)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    data = read_merge_input(job.folders, folder.parent, job.progress, settings.merging)
     as_indexed = data.lattices
     data, merged, resolution, warnings = _merge_in_one_setting(job, data, reference, key)
     if reference is None and resolution.reference is not None and not job.sample.keep(resolution.reference):

@@ -52,6 +52,7 @@ class MergeInput:
 
 def read_merge_input(
     chunk_folders: Sequence[Path],
+    scratch: Path,
     progress: Progress | None = None,
     settings: MergingSettings = MergingSettings(),  # noqa: B008 (frozen)
 ) -> MergeInput:
@@ -59,6 +60,8 @@ def read_merge_input(
 
     Parameters
     ----------
+    scratch
+        Folder for temporary files, which are used where there are many observations.
     settings
         Of these the subsets, which are columns of the tables of frames.
 
@@ -67,7 +70,7 @@ def read_merge_input(
     ChunkError
         A table is missing or damaged.
     MergeError
-        No chunks, no lattices, or frames of one data set that are in two chunks.
+        No chunks, no lattices, frames of one data set that are in two chunks, or a full disk.
     """
     if not chunk_folders:
         raise MergeError("no chunk to merge; process at least one chunk first")
@@ -80,7 +83,8 @@ def read_merge_input(
     hashes = _file_hash(frames, lattices)
     number = [lattices[name].to_numpy(np.int64) for name in ("frame", "lattice")]
     lattices = lattices.merge(frames, how="left", on=["data_set", "frame"])
-    store = ObservationStore(sum(count_rows(folder, "observations") for folder in chunk_folders))
+    most = sum(count_rows(folder, "observations") for folder in chunk_folders)
+    store = ObservationStore(most, len(lattices), scratch)
     in_order = {str(name): np.asarray(rows) for name, rows in lattices.groupby("chunk").indices.items()}
     folders = _by_first_row(chunk_folders, in_order)
     for i, (folder, table) in enumerate(zip(folders, _observations(folders), strict=True), start=1):
@@ -88,8 +92,8 @@ def read_merge_input(
             progress(f"reading chunk {i} of {len(chunk_folders)}")
         rows = in_order.get(str(folder), np.empty(0, np.int64))
         store.add(table, rows, lattices.iloc[rows])
-    lattices["chunk"] = [Path(name).name for name in lattices["chunk"]]
-    observations = store.in_order(len(lattices))
+    lattices["chunk"] = lattices["chunk"].map({str(folder): folder.name for folder in chunk_folders})
+    observations = store.in_order()
     return MergeInput(
         counts,
         lattices,

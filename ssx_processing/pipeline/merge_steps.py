@@ -4,7 +4,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 
 import gemmi
 import numpy as np
@@ -26,6 +25,7 @@ from ssx_processing.kernels.merging import (
     full_observations,
     merge_sums,
     merged_per_lattice,
+    usable_per_lattice,
 )
 from ssx_processing.kernels.model_choice import ModelChoice, choose_model
 from ssx_processing.kernels.scaling import scale_lattices
@@ -42,11 +42,10 @@ from ssx_processing.pipeline.lattice_filter import (
     cell_verdicts,
 )
 from ssx_processing.pipeline.merge_input import MergeInput
+from ssx_processing.pipeline.stored_observations import lattices_of, parts_of
 from ssx_processing.settings import MergingSettings
 
 Progress = Callable[[str], None]
-
-_PART = 1 << 20  # observations looked up at a time
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,10 @@ class Merged:
     def weight(self) -> NDArray[np.float32]:
         """(n_observations,) weight of each, 0 where it or its reflection is not in the result."""
         determined = self.sums[..., FULL].sum(axis=(1, 2)) >= self.min_full
-        return np.where(determined[self.observations.uid], self.scaling.reference.weight, np.float32(0.0))
+        o, weight = self.observations, self.observations.array(np.float32)
+        for part in parts_of(o.offsets):
+            weight[part] = np.where(determined[o.uid[part]], self.scaling.reference.weight[part], 0.0)
+        return weight
 
     @cached_property
     def repeats(self) -> Repeats:
@@ -178,9 +180,9 @@ def highest_resolution(data: MergeInput, selection: Selection) -> float:
     """Å, of the observation farthest out that may be merged; 1 if there is none."""
     cell, stored, highest = gemmi.UnitCell(*selection.unit_cell), data.observations, 0.0
     allowed = np.where(selection.reasons == "", selection.d_star_limit, 0.0)
-    for part, lattice in parts_of(stored.offsets):
+    for part in parts_of(stored.offsets):
         d_star = np.sqrt(cell.calculate_1_d2_array(data.hkl[part].astype(np.int32)))
-        inside = d_star[d_star <= allowed[lattice]]
+        inside = d_star[d_star <= allowed[lattices_of(stored.offsets, part)]]
         highest = max(highest, float(inside.max(initial=0.0)))
     return 1 / highest if highest > 0 else 1.0
 
@@ -213,9 +215,10 @@ def merge_to(
     """
     unit = asymmetric_unit(selection.unit_cell, space_group, d_min * (1 - 1e-6))
     reasons = selection.reasons.copy()
-    observations, minus = _observations(data, selection, unit, wavelength, n_threads)
-    n = _count_known(observations)
-    reasons[(reasons == "") & (n < settings.min_observations)] = TOO_FEW
+    turned = (model or settings.model) in ("auto", ScalingModel.POSTREFINEMENT)
+    observations, minus = _observations(data, selection, unit, wavelength if turned else None, n_threads)
+    few = usable_per_lattice(observations) < settings.min_observations
+    reasons[(reasons == "") & few] = TOO_FEW
     check_some_left(reasons)
     excluded = reasons != ""
 
@@ -288,33 +291,22 @@ def _lowering_cc_half(
     return np.flatnonzero(~found.kept)
 
 
-def parts_of(offsets: NDArray[np.int64]) -> list[tuple[slice, NDArray[np.int64]]]:
-    """Slices of whole lattices, and the lattice of each of their observations."""
-    cuts = np.searchsorted(offsets, np.arange(0, offsets[-1], _PART))
-    edges = np.unique([*cuts, len(offsets) - 1])
-    return [
-        (
-            slice(offsets[first], offsets[last]),
-            np.repeat(np.arange(first, last), np.diff(offsets[first : last + 1])),
-        )
-        for first, last in pairwise(edges)
-    ]
-
-
 def _observations(
-    data: MergeInput, selection: Selection, unit: AsymmetricUnit, wavelength: float, n_threads: int
+    data: MergeInput, selection: Selection, unit: AsymmetricUnit, wavelength: float | None, n_threads: int
 ) -> tuple[Observations, NDArray[np.uint8]]:
-    """Observations with their unique reflections, -1 where they are not to be merged, and Friedel signs."""
+    """Observations with their unique reflections, -1 where they are not to be merged, and Friedel signs.
+
+    No wavelength: crystals are not to be turned.
+    """
     stored = data.observations
     uid, minus = stored.array(np.int32), stored.array(np.uint8)
     allowed = np.where(selection.reasons == "", selection.d_star_limit, 0.0)
     d_star = np.append(1 / unit.d, np.inf)
 
-    def look_up(which: tuple[slice, NDArray[np.int64]]) -> None:
-        part, lattice = which
+    def look_up(part: slice) -> None:
         uid[part], minus[part] = unit.find(*np.ascontiguousarray(data.hkl[part].T))
         own = uid[part]
-        own[d_star[own] > allowed[lattice] * (1 + 1e-9)] = -1
+        own[d_star[own] > allowed[lattices_of(stored.offsets, part)] * (1 + 1e-9)] = -1
 
     with ThreadPoolExecutor(n_threads) as threads:
         list(threads.map(look_up, parts_of(stored.offsets)))
@@ -326,14 +318,15 @@ def _observations(
         excitation_error=stored.excitation_error,
         excitation_sigma=stored.excitation_sigma,
         turn_slopes=_turn_slopes(data, wavelength),
+        new_array=stored.new_array,
     )
     return observations, minus
 
 
-def _turn_slopes(data: MergeInput, wavelength: float) -> NDArray[np.float32]:
+def _turn_slopes(data: MergeInput, wavelength: float | None) -> NDArray[np.float32]:
     """As `Observations` wants them; none where the lattices' orientations are not in their tables."""
     lattices, stored = data.lattices, data.observations
-    if not set(A_COLUMNS) <= set(lattices.columns):
+    if wavelength is None or not set(A_COLUMNS) <= set(lattices.columns):
         return np.zeros((0, 2), np.float32)
     matrices = lattices[list(A_COLUMNS)].to_numpy(np.float64).reshape(-1, 3, 3)
     slopes = stored.array(np.float32, 2)
@@ -347,12 +340,6 @@ def wavelengths(lattices: pd.DataFrame, wavelength: float) -> NDArray[np.float64
         return np.full(len(lattices), wavelength)
     own = lattices["wavelength"].to_numpy(np.float64)
     return np.where(np.isfinite(own), own, wavelength)
-
-
-def _count_known(observations: Observations) -> NDArray[np.int64]:
-    """(n_lattices,) observations that may be merged."""
-    cumulative = np.concatenate([[0], np.cumsum(observations.uid >= 0)])
-    return np.diff(cumulative[observations.offsets])
 
 
 def excluded_counts(reasons: NDArray[np.object_]) -> dict[str, int]:

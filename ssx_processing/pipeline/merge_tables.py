@@ -11,6 +11,7 @@ from ssx_processing.pipeline.merge_steps import Merged, wavelengths
 from ssx_processing.pipeline.merged_intensities import merged_intensities
 from ssx_processing.pipeline.reflection_table import reflection_table
 from ssx_processing.pipeline.setting_resolution import SettingResolution
+from ssx_processing.pipeline.stored_observations import parts_of
 from ssx_processing.pipeline.subset_merges import MergedSubsets
 from ssx_processing.settings import SampleSettings
 
@@ -39,7 +40,10 @@ def tables_of(
 
 def _rejected(data: MergeInput, merged: Merged) -> pd.DataFrame:
     """Observations left out one by one, indices in the setting of the merge."""
-    which = np.flatnonzero(merged.scaling.outlier & (merged.observations.uid >= 0))
+    outlier, uid = merged.scaling.outlier, merged.observations.uid
+    parts = parts_of(data.observations.offsets)
+    found = [part.start + np.flatnonzero(outlier[part] & (uid[part] >= 0)) for part in parts]
+    which = np.concatenate([np.empty(0, np.int64), *found])
     rows = np.searchsorted(data.observations.offsets, which, side="right") - 1
     accepted = (merged.reasons == "")[rows]
     which, rows = which[accepted], rows[accepted]

@@ -1,25 +1,31 @@
 """Good observations of many chunks as plain arrays; on disk where memory would not do."""
 
-import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ssx_processing.formats.scratch_arrays import new_array
 from ssx_processing.kernels.integration_table import REJECTED_FLAGS
 
 COLUMNS = [
     "frame", "lattice", "h", "k", "l", "intensity", "sigma", "excitation_error", "excitation_sigma",
     "noise_variance", "flags",
 ]  # fmt: skip
-MOST_IN_MEMORY = 40_000_000
-"""Observations; more are kept in temporary files that the arrays are mapped from."""
 LEAST_VARIANCE = 1.0
 """Photons²: not even an empty background is known better."""
 LARGEST_LATTICE_NUMBER = 1 << 16
+
+
+_PART = 1 << 22  # observations looked at together
+_TYPICAL = 1_000_000  # observations that say what is typical
+_MEASURED = ("intensity", "noise_variance", "excitation_error", "excitation_sigma")
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,8 @@ class StoredObservations:
 
     offsets: NDArray[np.int64]
     """n_lattices + 1: lattice f owns the observations offsets[f] to offsets[f + 1] - 1."""
+    new_array: Callable[..., NDArray[Any]]
+    """Gives further arrays; arguments as of `scratch_arrays.new_array` but for the folder."""
     hkl: NDArray[np.int16]
     """(n_observations, 3), as indexed."""
     intensity: NDArray[np.float32]
@@ -39,26 +47,39 @@ class StoredObservations:
 
     def array(self, dtype: Any, *shape: int) -> NDArray[Any]:
         """A new array of zeros with a row per observation, where these are kept."""
-        return new_array(dtype, len(self.intensity), *shape)
+        return self.new_array(dtype, len(self.intensity), *shape)
 
 
-def new_array(dtype: Any, n: int, *shape: int) -> NDArray[Any]:
-    """Zeros, in memory or mapped from a file without a name, which disappears with the array."""
-    if n <= MOST_IN_MEMORY:
-        return np.zeros((n, *shape), dtype)
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype, "w+", shape=(n, *shape))
+def parts_of(offsets: NDArray[np.int64]) -> list[slice]:
+    """Slices of the observations: some million each, of whole lattices."""
+    cuts = offsets[np.searchsorted(offsets, np.arange(0, offsets[-1], _PART))]
+    return [slice(start, stop) for start, stop in pairwise(np.unique([0, *cuts, offsets[-1]]).tolist())]
+
+
+def lattices_of(offsets: NDArray[np.int64], part: slice) -> NDArray[np.int64]:
+    """Lattice of each observation of a part."""
+    first, last = np.searchsorted(offsets, [part.start, part.stop], side="right") - 1
+    return np.repeat(np.arange(first, last), np.diff(offsets[first : last + 1]))
 
 
 class ObservationStore:
-    """Arrays that are filled chunk by chunk."""
+    """Arrays that are filled chunk by chunk.
 
-    def __init__(self, most: int) -> None:
-        self.n = 0
-        self.row = new_array(np.int32, most)
-        self.arrays = {"hkl": new_array(np.int16, most, 3)} | {
-            name: new_array(np.float32, most)
-            for name in ("intensity", "noise_variance", "excitation_error", "excitation_sigma")
+    Parameters
+    ----------
+    most
+        Observations that will be added, at most.
+    n_lattices
+        Of all chunks.
+    scratch
+        Folder for temporary files.
+    """
+
+    def __init__(self, most: int, n_lattices: int, scratch: Path) -> None:
+        self.n, self.new_array = 0, partial(new_array, scratch)
+        self.first, self.count = np.zeros(n_lattices, np.int64), np.zeros(n_lattices, np.int64)
+        self.arrays = {"hkl": self.new_array(np.int16, most, 3)} | {
+            name: self.new_array(np.float32, most) for name in _MEASURED
         }
 
     def add(self, table: Mapping[str, NDArray[Any]], rows: NDArray[np.int64], lattices: pd.DataFrame) -> None:
@@ -76,32 +97,49 @@ class ObservationStore:
         good = usable(table)
         known = lattices["frame"].to_numpy() * LARGEST_LATTICE_NUMBER + lattices["lattice"].to_numpy()
         theirs = table["frame"].astype(np.int64) * LARGEST_LATTICE_NUMBER + table["lattice"]
-        place = np.searchsorted(known, theirs)
-        if len(known):
-            good = good & (known[np.minimum(place, len(known) - 1)] == theirs)
-        else:
-            good = np.zeros(len(theirs), np.bool_)
-        place, chosen = place[good], np.flatnonzero(good)
+        place = _places(known, theirs)
+        chosen = np.flatnonzero(good & (place >= 0))
+        place = place[chosen]
         if np.any(np.diff(place) < 0):
             order = np.argsort(place, kind="stable")
             place, chosen = place[order], chosen[order]
+        n = np.bincount(place, minlength=len(rows))
+        self.first[rows], self.count[rows] = self.n + np.cumsum(n) - n, n
         own = slice(self.n, self.n + len(chosen))
         self.n += len(chosen)
-        self.row[own] = rows[place]
         for i, name in enumerate("hkl"):
             self.arrays["hkl"][own, i] = table[name][chosen]
-        for name in ("intensity", "noise_variance", "excitation_error", "excitation_sigma"):
+        for name in _MEASURED:
             self.arrays[name][own] = table[name][chosen]
 
-    def in_order(self, n_lattices: int) -> StoredObservations:
-        """All of them, in the order of their lattices."""
-        row = self.row[: self.n]
+    def in_order(self) -> StoredObservations:
+        """All of them, in the order of their lattices; the store is empty afterwards."""
+        offsets = np.concatenate([[0], np.cumsum(self.count)])
+        if np.any((self.first != offsets[:-1]) & (self.count > 0)):  # chunks whose frames interlock
+            for name in self.arrays:
+                self.arrays[name] = self._sorted(self.arrays[name], offsets)
         arrays = {name: array[: self.n] for name, array in self.arrays.items()}
-        if np.any(np.diff(row) < 0):  # frames of one chunk lie between those of another
-            order = np.argsort(row, kind="stable")
-            row, arrays = row[order], {name: array[order] for name, array in arrays.items()}
-        offsets = np.searchsorted(row, np.arange(n_lattices + 1))
-        return _without_unknown(StoredObservations(offsets, **arrays))
+        self.arrays = {}
+        return _without_unknown(StoredObservations(offsets, self.new_array, **arrays))
+
+    def _sorted(self, array: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[Any]:
+        new, move = self.new_array(array.dtype, self.n, *array.shape[1:]), self.first - offsets[:-1]
+        for part in parts_of(offsets):
+            rows = np.arange(part.start, part.stop) + move[lattices_of(offsets, part)]
+            new[part] = array[rows]
+        return new
+
+
+def _places(known: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Place of each number among the ascending known ones, -1 where it is not there.
+
+    Equal numbers mostly follow each other, so each run of them is looked up once.
+    """
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    own = numbers[starts]
+    place = np.searchsorted(known, own)
+    place[np.append(known, -1)[place] != own] = -1
+    return np.repeat(place, np.diff(starts, append=len(numbers)))
 
 
 def usable(table: Mapping[str, NDArray[Any]] | pd.DataFrame) -> NDArray[np.bool_]:
@@ -112,10 +150,26 @@ def usable(table: Mapping[str, NDArray[Any]] | pd.DataFrame) -> NDArray[np.bool_
 
 def _without_unknown(stored: StoredObservations) -> StoredObservations:
     """Variances are positive; errors and widths that are not known do not matter."""
-    error, sigma = stored.excitation_error, stored.excitation_sigma
-    unknown = ~(np.isfinite(error) & (sigma > 0))
-    np.maximum(stored.noise_variance, LEAST_VARIANCE, out=stored.noise_variance)
-    if unknown.any():
-        error[unknown] = 0.0
-        sigma[unknown] = np.median(sigma[~unknown]) if not unknown.all() else 1.0
-    return replace(stored, excitation_error=error, excitation_sigma=sigma)
+    typical = _typical_width(stored)
+    for part in parts_of(stored.offsets):
+        noise = stored.noise_variance[part]
+        np.maximum(noise, LEAST_VARIANCE, out=noise)
+        unknown = ~_has_width(stored, part)
+        stored.excitation_error[part][unknown] = 0.0
+        stored.excitation_sigma[part][unknown] = typical
+    return stored
+
+
+def _has_width(stored: StoredObservations, part: slice) -> NDArray[np.bool_]:
+    return np.isfinite(stored.excitation_error[part]) & (stored.excitation_sigma[part] > 0)
+
+
+def _typical_width(stored: StoredObservations) -> float:
+    """Median width of the first million observations that have one; 1 if none has."""
+    found, n = [np.empty(0, np.float32)], 0
+    for part in parts_of(stored.offsets):
+        found.append(stored.excitation_sigma[part][_has_width(stored, part)])
+        n += len(found[-1])
+        if n >= _TYPICAL:
+            break
+    return float(np.median(np.concatenate(found)[:_TYPICAL])) if n else 1.0
