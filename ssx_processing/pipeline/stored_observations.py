@@ -59,7 +59,9 @@ class ObservationStore:
             for name in ("intensity", "noise_variance", "excitation_error", "excitation_sigma")
         }
 
-    def add(self, table: Mapping[str, NDArray[Any]], rows: NDArray[np.int64], lattices: pd.DataFrame) -> None:
+    def add(
+        self, table: Mapping[str, NDArray[Any]], rows: NDArray[np.int64], labels: NDArray[np.int64]
+    ) -> None:
         """Append the good observations of a chunk.
 
         Parameters
@@ -68,15 +70,14 @@ class ObservationStore:
             `COLUMNS` of its observations.
         rows : (n_lattices of the chunk,) array
             Rows of the chunk's lattices in the table of all, ascending.
-        lattices
-            Those rows.
+        labels : (n_lattices of the chunk,) array
+            Their `lattice_label`, ascending.
         """
         good = usable(table)
-        known = lattices["frame"].to_numpy() * LARGEST_LATTICE_NUMBER + lattices["lattice"].to_numpy()
-        theirs = table["frame"].astype(np.int64) * LARGEST_LATTICE_NUMBER + table["lattice"]
-        place = np.searchsorted(known, theirs)
-        if len(known):
-            good = good & (known[np.minimum(place, len(known) - 1)] == theirs)
+        theirs = lattice_label(table["frame"], table["lattice"])
+        place = np.searchsorted(labels, theirs)
+        if len(labels):
+            good = good & (labels[np.minimum(place, len(labels) - 1)] == theirs)
         else:
             good = np.zeros(len(theirs), np.bool_)
         place, chosen = place[good], np.flatnonzero(good)
@@ -100,6 +101,11 @@ class ObservationStore:
             row, arrays = row[order], {name: array[order] for name, array in arrays.items()}
         offsets = np.searchsorted(row, np.arange(n_lattices + 1))
         return _without_unknown(StoredObservations(offsets, **arrays))
+
+
+def lattice_label(frame: NDArray[np.integer], lattice: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Number that stands for frame and lattice, ascending with both."""
+    return frame.astype(np.int64) * LARGEST_LATTICE_NUMBER + lattice
 
 
 def usable(table: Mapping[str, NDArray[Any]] | pd.DataFrame) -> NDArray[np.bool_]:
