@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ssx_processing.formats.reference_intensities import read_reference
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.formats.setting_reference import SettingReferenceTable
 from ssx_processing.kernels.scaling_result import ScalingModel
+from ssx_processing.kernels.symmetry import asymmetric_unit
 from ssx_processing.models import MergeSummary
 from ssx_processing.pipeline.cell_setting import after_nearest_cells, with_nearest_cells
 from ssx_processing.pipeline.merge_input import MergeInput, read_merge_input
@@ -131,7 +133,10 @@ def _merge(job: MergeJob) -> MergeSummary:
     if settings.merging.reference is not None:
         read_reference(settings.merging.reference)  # before all the work
     folder.parent.mkdir(parents=True, exist_ok=True)
-    data = read_merge_input(job.folders, folder.parent, job.progress, settings.merging)
+    with ThreadPoolExecutor(1) as beside:
+        ready = beside.submit(_wake_numba)
+        data = read_merge_input(job.folders, folder.parent, job.progress, settings.merging)
+        ready.result()
     as_indexed = data.lattices
     data, merged, resolution, warnings = _merge_in_one_setting(job, data, reference, key)
     if reference is None and resolution.reference is not None and not job.sample.keep(resolution.reference):
@@ -162,6 +167,12 @@ def _merge(job: MergeJob) -> MergeSummary:
         "merged %d lattices from %d chunks into %s", summary.lattices_merged, len(job.folders), folder
     )
     return summary
+
+
+def _wake_numba() -> None:
+    """Call a kernel: at its first one numba sets itself up, which takes as long as reading the chunks."""
+    nothing = np.empty(0, np.int16)
+    asymmetric_unit((10.0, 10.0, 10.0, 90.0, 90.0, 90.0), "P 1", 5.0).find(nothing, nothing, nothing)
 
 
 def _merge_in_one_setting(

@@ -17,7 +17,12 @@ from ssx_processing.formats.chunk_folder import count_rows, read_columns, read_j
 from ssx_processing.kernels.lattice_hash import lattice_hash, random_halves
 from ssx_processing.models import FrameCounts, FrameStatus
 from ssx_processing.pipeline.chunk_columns import A_COLUMNS, CELL_COLUMNS
-from ssx_processing.pipeline.stored_observations import COLUMNS, ObservationStore, StoredObservations
+from ssx_processing.pipeline.stored_observations import (
+    COLUMNS,
+    ObservationStore,
+    StoredObservations,
+    lattice_label,
+)
 from ssx_processing.pipeline.subset_labels import columns_needed, subset_labels
 from ssx_processing.settings import MergingSettings
 
@@ -85,14 +90,16 @@ def read_merge_input(
     lattices = lattices.merge(frames, how="left", on=["data_set", "frame"])
     most = sum(count_rows(folder, "observations") for folder in chunk_folders)
     store = ObservationStore(most, len(lattices), scratch)
-    in_order = {str(name): np.asarray(rows) for name, rows in lattices.groupby("chunk").indices.items()}
-    folders = _by_first_row(chunk_folders, in_order)
-    for i, (folder, table) in enumerate(zip(folders, _observations(folders), strict=True), start=1):
+    chunk, label = lattices["chunk"].to_numpy(), lattice_label(*number)
+    of_chunk = [np.flatnonzero(chunk == i) for i in range(len(chunk_folders))]
+    # in the order of their lattices; those without any last
+    order = sorted(range(len(of_chunk)), key=lambda i: of_chunk[i][0] if len(of_chunk[i]) else len(chunk))
+    tables = _observations([chunk_folders[i] for i in order])
+    for place, (i, table) in enumerate(zip(order, tables, strict=True), start=1):
         if progress is not None:
-            progress(f"reading chunk {i} of {len(chunk_folders)}")
-        rows = in_order.get(str(folder), np.empty(0, np.int64))
-        store.add(table, rows, lattices.iloc[rows])
-    lattices["chunk"] = lattices["chunk"].map({str(folder): folder.name for folder in chunk_folders})
+            progress(f"reading chunk {place} of {len(chunk_folders)}")
+        store.add(table, of_chunk[i], label[of_chunk[i]])
+    lattices["chunk"] = np.array([folder.name for folder in chunk_folders])[chunk]
     observations = store.in_order()
     return MergeInput(
         counts,
@@ -116,13 +123,8 @@ def _observations(folders: Sequence[Path]) -> Iterator[dict[str, NDArray[Any]]]:
             yield waiting.popleft().result()
 
 
-def _by_first_row(folders: Sequence[Path], rows: dict[str, NDArray[np.int64]]) -> list[Path]:
-    """Chunks in the order of their lattices; those without any last."""
-    return sorted(folders, key=lambda folder: int(rows[str(folder)][0]) if str(folder) in rows else 1 << 62)
-
-
 def _read_lattices(chunk_folders: Sequence[Path], more: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All frames, and all lattices sorted."""
+    """All frames, and all lattices sorted, with the number of their chunk."""
     numbers: dict[str, int] = {}
     places = [numbers.setdefault(read_summary(folder)["input"], len(numbers)) for folder in chunk_folders]
     all_frames, n = read_joined(
@@ -131,7 +133,7 @@ def _read_lattices(chunk_folders: Sequence[Path], more: Sequence[str]) -> tuple[
     all_frames["data_set"] = np.repeat(places, n)
     all_lattices, n = read_joined(chunk_folders, "lattices", LATTICE_COLUMNS, LATER_COLUMNS)
     all_lattices["data_set"] = np.repeat(places, n)
-    all_lattices["chunk"] = np.repeat(np.array([str(folder) for folder in chunk_folders], object), n)
+    all_lattices["chunk"] = np.repeat(np.arange(len(n)), n)
     if "file_index" not in all_frames:
         all_frames["file_index"] = all_frames["frame"]
     twice = all_frames.duplicated(["data_set", "frame"])

@@ -82,7 +82,9 @@ class ObservationStore:
             name: self.new_array(np.float32, most) for name in _MEASURED
         }
 
-    def add(self, table: Mapping[str, NDArray[Any]], rows: NDArray[np.int64], lattices: pd.DataFrame) -> None:
+    def add(
+        self, table: Mapping[str, NDArray[Any]], rows: NDArray[np.int64], labels: NDArray[np.int64]
+    ) -> None:
         """Append the good observations of a chunk.
 
         Parameters
@@ -91,13 +93,12 @@ class ObservationStore:
             `COLUMNS` of its observations.
         rows : (n_lattices of the chunk,) array
             Rows of the chunk's lattices in the table of all, ascending.
-        lattices
-            Those rows.
+        labels : (n_lattices of the chunk,) array
+            Their `lattice_label`, ascending.
         """
         good = usable(table)
-        known = lattices["frame"].to_numpy() * LARGEST_LATTICE_NUMBER + lattices["lattice"].to_numpy()
-        theirs = table["frame"].astype(np.int64) * LARGEST_LATTICE_NUMBER + table["lattice"]
-        place = _places(known, theirs)
+        theirs = lattice_label(table["frame"], table["lattice"])
+        place = _places(labels, theirs)
         chosen = np.flatnonzero(good & (place >= 0))
         place = place[chosen]
         if np.any(np.diff(place) < 0):
@@ -140,6 +141,11 @@ def _places(known: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.
     place = np.searchsorted(known, own)
     place[np.append(known, -1)[place] != own] = -1
     return np.repeat(place, np.diff(starts, append=len(numbers)))
+
+
+def lattice_label(frame: NDArray[np.integer], lattice: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Number that stands for frame and lattice, ascending with both."""
+    return frame.astype(np.int64) * LARGEST_LATTICE_NUMBER + lattice
 
 
 def usable(table: Mapping[str, NDArray[Any]] | pd.DataFrame) -> NDArray[np.bool_]:
