@@ -1,6 +1,7 @@
 """The figures that a result is known by."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from flows.outcome import Outcome
@@ -23,7 +24,7 @@ def result_rows(outcome: Outcome) -> list[tuple[str, str]]:
         ),
         ("lattices_indexed", f"{counts.lattices_indexed}"),
         *_spots_explained(counts),
-        ("lattices_merged", f"{merge.lattices_merged}"),
+        ("lattices_merged", f"{merge.lattices_merged}{_left_out(merge.lattices_excluded)}"),
         ("space group", merge.space_group),
         ("unit cell", "  ".join(f"{value:.2f}" for value in merge.unit_cell)),
         ("resolution", f"{overall.d_max:.2f} - {overall.d_min:.2f} Å"),
@@ -46,6 +47,18 @@ def merge_lines(merge: MergeSummary) -> list[str]:
         *(f"difference: {words}" for words in (difference_words(table) if table is not None else ())),
         *_growth(merge.folder),
     ]
+
+
+def _left_out(excluded: Mapping[str, int]) -> str:
+    """How many lattices were left out, and why; nothing where none was.
+
+    Examples
+    --------
+    >>> _left_out({"low correlation": 2})
+    ' (left out: 2 low correlation)'
+    """
+    reasons = ", ".join(f"{n} {reason}" for reason, n in excluded.items())
+    return f" (left out: {reasons})" if reasons else ""
 
 
 def _subset(subset: SubsetSummary) -> str:
