@@ -110,8 +110,8 @@ def read_joined(
         A table is missing, damaged or lacks one of the columns.
     """
     tables = [_read(folder, name, columns, later).replace_schema_metadata() for folder in folders]
-    # permissive: an empty table may not know the types of its columns
-    joined = pa.concat_tables(tables, promote_options="permissive")
+    filled = [table for table in tables if len(table)]  # empty ones may not know the types of their columns
+    joined = pa.concat_tables(filled or tables[:1], promote_options="permissive")
     return joined.to_pandas(), [len(table) for table in tables]
 
 

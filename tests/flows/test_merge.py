@@ -1,10 +1,17 @@
 """Merging again reads chunks only, keeps other settings and says what differs."""
 
+import os
+import re
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine
 
+from flows.folder_lock import LOCK
 from flows.job import ProcessRequest
 from flows.merge import MergeRequest, run_merge
 from flows.process import run_process
@@ -12,8 +19,9 @@ from flows.settings import SiteSettings
 from ispyb_io.ledger_records import WorkStatus
 from ssx_processing.errors import SettingsError
 from ssx_processing.simulation.chip import SimulatedChip
+from tests.command_line import ssx
 from tests.flows.conftest import CHIP, enter_chip
-from tests.flows.rows import rows
+from tests.flows.rows import row_counts, rows
 
 
 def test_a_group_is_merged_again_without_its_images(
@@ -33,6 +41,61 @@ def test_a_group_is_merged_again_without_its_images(
 
     with pytest.raises(SettingsError, match=r"merging\.\* only, not spots"):
         run_merge(MergeRequest(group_id=group_id, settings={"spots": {"min_snr": "4"}}))
+
+
+def test_the_command_without_a_prefect_server_leaves_what_the_flow_leaves(
+    chip: SimulatedChip, ispyb: Engine, site: SiteSettings, tmp_path: Path
+):
+    group_id = enter_chip(ispyb, chip, CHIP).group_id
+    folder = run_process(ProcessRequest(group_id=group_id), site).folder
+    databases = [tmp_path / "ispyb.sqlite", tmp_path / "ledger.sqlite"]
+    before = tmp_path / "before"
+    shutil.copytree(folder, before / "results")
+    for database in databases:
+        copy_database(database, before / database.name)
+
+    run_merge(MergeRequest(group_id=group_id, settings={"merging": {"d_min": 3.0}}))
+    of_flow = contents(folder), [timeless_rows(database) for database in databases]
+
+    shutil.rmtree(folder)
+    shutil.copytree(before / "results", folder)
+    for database in databases:
+        copy_database(before / database.name, database)
+    settings = {name: value for name, value in os.environ.items() if name.startswith("SSX_")}
+    done = ssx("merge", str(group_id), "--set", "merging.d_min=3.0", cwd=tmp_path, **settings)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.index("CC1/2") < done.stdout.index("changed: merging.d_min: None -> 3.0")
+    assert (contents(folder), [timeless_rows(database) for database in databases]) == of_flow
+    assert not list((tmp_path / "prefect").glob("*.db*"))
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """All pages, also those that SQLite still has in its log."""
+    with closing(sqlite3.connect(source)) as one, closing(sqlite3.connect(target)) as other:
+        one.backup(other)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Path and content of each file; the page for people has the time in it."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != LOCK]
+    return {
+        str(path.relative_to(folder)): b"" if path.suffix == ".html" else path.read_bytes() for path in files
+    }
+
+
+def timeless_rows(database: Path) -> dict[str, list[dict[str, Any]]]:
+    """Rows of every table without the times at which they were written."""
+    return {
+        table: [
+            {
+                name: value
+                for name, value in row.items()
+                if not re.search("time|started|ended|At$", name, re.I)
+            }
+            for row in rows(database, f'SELECT * FROM "{table}"')  # noqa: S608
+        ]
+        for table in row_counts(database)
+    }
 
 
 def test_what_was_never_processed_cannot_be_merged(group_id: int, site: SiteSettings):

@@ -43,3 +43,24 @@ except RuntimeError as error:
 
 def test_preparing_too_late_is_an_error():
     assert "before its environment" in run(TOO_LATE)
+
+
+SERVER = """
+import sys
+from flows.prefect_environment import server_is_configured
+print(server_is_configured(), "prefect" in sys.modules)
+"""
+PROFILE = 'active = "ours"\n[profiles.ours]\nPREFECT_API_URL = "http://127.0.0.1:1/api"\n'
+
+
+def test_without_a_server_prefect_is_not_even_imported(tmp_path: Path):
+    assert run(SERVER, PREFECT_HOME=str(tmp_path)) == "False False"
+
+
+def test_a_server_is_found_where_prefect_finds_it(tmp_path: Path):
+    url = "http://127.0.0.1:1/api"
+    assert run(SERVER, PREFECT_HOME=str(tmp_path), PREFECT_API_URL=url) == "True True"
+    (tmp_path / "profiles.toml").write_text(PROFILE)
+    assert run(SERVER, PREFECT_HOME=str(tmp_path)) == "True True"
+    (tmp_path / "profiles.toml").write_text(PROFILE.replace("PREFECT_API_URL", "PREFECT_UI_URL"))
+    assert run(SERVER, PREFECT_HOME=str(tmp_path)) == "False False"
