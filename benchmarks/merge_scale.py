@@ -201,6 +201,8 @@ def size_of(folder: Path) -> float:
 
 def main(arguments: argparse.Namespace) -> None:
     n_blocks = -(-arguments.n_lattices // BLOCK)
+    if arguments.folder is not None:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
         started = time.perf_counter()
