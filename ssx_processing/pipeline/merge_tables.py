@@ -56,7 +56,8 @@ def _lattices(
     data: MergeInput, merged: Merged, resolution: SettingResolution, wavelength: float
 ) -> pd.DataFrame:
     """Every lattice that was read, with its scale and why it is not in the result, if so."""
-    scales, known = merged.scaling.scales, merged.scaling.scales.n_shared > 0
+    scales = merged.scaling.scales
+    known = scales.accepted | (scales.n_shared > 0)
     columns = [c for c in (*A_COLUMNS, "n_indexed") if c in data.lattices]
     names = ["data_set", "frame", "lattice", "chunk", "file", "file_index", *CELL_COLUMNS, "resolution_limit"]
     table = data.lattices[[*names, *columns]].copy()
