@@ -14,7 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from ssx_processing.kernels.lattice_step import refine
-from ssx_processing.kernels.merging import Observations, Reference, Scales
+from ssx_processing.kernels.merging import Observations, Reference, Scales, ratio
 from ssx_processing.kernels.observation_model import (
     empty_moments,
     estimate_model,
@@ -187,7 +187,7 @@ class Alternation:
             return table, n
 
         self.table, self.n = self._sum(work)
-        self.expected = _ratio(self.table)
+        self.expected = ratio(self.table[:, 1], self.table[:, 0])
 
     def means(self) -> Means:
         """What lattices are compared with."""
@@ -295,9 +295,3 @@ def falloff(mean: NDArray[np.float64], bins: NDArray[np.int64]) -> NDArray[np.fl
     n = np.bincount(bins[seen], minlength=_FALLOFF_BINS)
     of_bin = np.bincount(bins[seen], mean[seen], _FALLOFF_BINS) / np.maximum(n, 1)
     return np.maximum(of_bin, 1e-3 * of_bin.max() + 1e-300)[bins]
-
-
-def _ratio(table: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weighted means; nan where nothing was seen."""
-    out = np.full(len(table), np.nan)
-    return np.divide(table[:, 1], table[:, 0], out=out, where=table[:, 0] > 0)

@@ -4,6 +4,7 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
+from ssx_processing.kernels.lattice_hash import splitmix
 from ssx_processing.kernels.symmetry import known_space_group, symmetrised_cell
 from ssx_processing.models import UnitCell
 
@@ -48,7 +49,7 @@ def free_flags(hkl: NDArray[np.integer], unit_cell: UnitCell, space_group: str) 
         for mate in (related, -related):
             h, k, l = (mate + _ONE_AXIS // 2).T  # noqa: E741
             key = np.maximum(key, (h * _ONE_AXIS + k) * _ONE_AXIS + l)
-    return (_mixed(key.astype(np.uint64)) % np.uint64(N_SETS)).astype(np.int32)
+    return (splitmix(key.astype(np.uint64)) % np.uint64(N_SETS)).astype(np.int32)
 
 
 def lattice_rotations(unit_cell: UnitCell, space_group: str) -> NDArray[np.float64]:
@@ -57,12 +58,3 @@ def lattice_rotations(unit_cell: UnitCell, space_group: str) -> NDArray[np.float
     cell = gemmi.UnitCell(*symmetrised_cell(unit_cell, space_group))
     lattice = gemmi.find_lattice_symmetry(cell, group.centring_type(), MAX_OBLIQUITY_DEG)
     return np.array([op.rot for op in lattice.sym_ops], np.float64) / gemmi.Op.DEN
-
-
-def _mixed(key: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Bits spread evenly: the finaliser of splitmix64 (Steele, Lea & Flood 2014)."""
-    with np.errstate(over="ignore"):
-        mixed = key + np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))

@@ -20,9 +20,9 @@ def lattice_hash(
     >>> [hex(int(x) >> 48) for x in lattice_hash(none, np.arange(2), np.zeros(2, np.int64), salt=1)]
     ['0xb18a', '0x5775']
     """
-    mixed = _splitmix(file_hash.astype(np.uint64) ^ np.uint64(salt))
+    mixed = splitmix(file_hash.astype(np.uint64) ^ np.uint64(salt))
     for number in (frame, lattice):
-        mixed = _splitmix(mixed ^ number.astype(np.uint64))
+        mixed = splitmix(mixed ^ number.astype(np.uint64))
     return mixed
 
 
@@ -52,8 +52,8 @@ def random_subset(hashes: NDArray[np.uint64], n_first: int) -> NDArray[np.bool_]
     return first
 
 
-def _splitmix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Output function of SplitMix64 (Steele, Lea & Flood 2014, OOPSLA '14, 453)."""
+def splitmix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Well mixed bits: output function of SplitMix64 (Steele, Lea & Flood 2014, OOPSLA '14, 453)."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

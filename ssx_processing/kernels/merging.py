@@ -129,7 +129,7 @@ class Reference:
     @property
     def mean(self) -> NDArray[np.float64]:
         """(n_unique,) merged intensity; nan where nothing was merged."""
-        return _ratio(self.table[:, 1], self.table[:, 0])
+        return ratio(self.table[:, 1], self.table[:, 0])
 
 
 @dataclass(frozen=True)
@@ -275,15 +275,15 @@ def estimate(
     """
     sums = np.where((sums[:, FULL] >= min_full)[:, None], sums, 0.0)
     total = sums[:, W]
-    mean = _ratio(sums[:, WY], total)
+    mean = ratio(sums[:, WY], total)
     factor = np.ones(len(total)) if variance_factor is None else variance_factor
-    internal = np.sqrt(_ratio(factor, total))
+    internal = np.sqrt(ratio(factor, total))
     scatter = np.maximum(sums[:, WWYY] - 2 * mean * sums[:, WWY] + mean**2 * sums[:, WW], 0.0)
-    external = np.sqrt(_ratio(scatter * sums[:, N], total**2 * (sums[:, N] - 1)))
+    external = np.sqrt(ratio(scatter * sums[:, N], total**2 * (sums[:, N] - 1)))
     return Estimate(mean, np.fmax(internal, external), internal, external, sums[:, N].astype(np.int64))
 
 
-def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+def ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
     """Numerator / denominator; nan where the denominator is not positive."""
     result = np.full(len(denominator), np.nan)
     return np.divide(numerator, denominator, out=result, where=denominator > 0)

@@ -19,7 +19,6 @@ MAX_NORMALISED = 6.0
 NOISE_IN_WEIGHT = 2.0
 """Weight 1 / (1 + 2 variance): the scatter of normalised amplitudes beside the counting noise."""
 _N_PASSES = 3
-_LEAST_SCALE = 0.05
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,10 @@ from ssx_processing.formats.dials_reflections import (
 from ssx_processing.kernels.geometry import incident_wave_vector
 from ssx_processing.kernels.symmetry import known_space_group
 from ssx_processing.models import Geometry
-from ssx_processing.pipeline.chunk_columns import A_COLUMNS
 from ssx_processing.pipeline.detector_places import DetectorPlaces
 from ssx_processing.pipeline.export_source import ExportSource
 from ssx_processing.pipeline.export_stream import MANY_FRAMES
+from ssx_processing.pipeline.merged_orientations import matrices_of_merge
 from ssx_processing.pipeline.processed_run import ProcessedRun
 from ssx_processing.pipeline.stream_chunks import WAVELENGTH
 
@@ -56,8 +56,10 @@ def export_dials(source: ExportSource, out: Path) -> list[Path]:
     runs, scaled = source.runs(), source.scaled()
     group = known_space_group(source.summary.space_group)
     experiments = Experiments(runs, group)
-    for lattice in scaled.lattices.to_dict("records"):
-        experiments.add(lattice)
+    for lattice, a_matrix in zip(
+        scaled.lattices.to_dict("records"), matrices_of_merge(scaled.lattices), strict=True
+    ):
+        experiments.add(lattice, a_matrix)
     columns = _columns(scaled.observations, scaled.lattices, experiments.geometries)
     expt = write_expt(
         out / f"{source.name}.expt",
@@ -93,14 +95,14 @@ class Experiments:
         self._beam_of: dict[tuple[int, float], int] = {}
         self._imageset_of: dict[tuple[str, int], int] = {}
 
-    def add(self, lattice: dict[Any, Any]) -> None:
-        """Add the experiment of one row of the merge's lattices."""
+    def add(self, lattice: dict[Any, Any], a_matrix: NDArray[np.float64]) -> None:
+        """Add the experiment of one row of the merge's lattices, with A as merged."""
         number = int(lattice["data_set"])
         name = f"{self._runs[number].folder.name}-{number}"
         self.listed.append(
             StillExperiment(
                 identifier=f"{name}-{int(lattice['frame'])}-{int(lattice['lattice'])}",
-                crystal=crystal_model(merged_a_matrix(lattice), self._group),
+                crystal=crystal_model(a_matrix, self._group),
                 beam=self._beam(number, float(lattice.get(WAVELENGTH, np.nan))),
                 detector=number,
                 imageset=self._imageset(lattice) if self._has_images[number] else None,
@@ -124,28 +126,6 @@ class Experiments:
             many = Path(file).suffix.lower() in MANY_FRAMES
             self.imagesets.append(imageset_model(file, index if many else None))
         return self._imageset_of[file, index]
-
-
-def merged_a_matrix(lattice: dict[Any, Any]) -> NDArray[np.float64]:
-    """A of a lattice in the indexing of the merge, turned as post-refinement found it.
-
-    h' = M h for the indices of the merge makes A h = A M⁻¹ h'.
-    """
-    matrix = np.array([lattice[name] for name in A_COLUMNS], np.float64).reshape(3, 3)
-    operator = gemmi.Op(str(lattice.get("reindexing") or "h,k,l"))
-    reindexing = np.array([operator.apply_to_hkl(row) for row in ([1, 0, 0], [0, 1, 0], [0, 0, 1])]).T
-    turn = rotation(float(lattice.get("turn_x", 0.0)), float(lattice.get("turn_y", 0.0)))
-    return turn @ matrix @ np.linalg.inv(reindexing.astype(np.float64))
-
-
-def rotation(turn_x: float, turn_y: float) -> NDArray[np.float64]:
-    """(3, 3) rotation about (turn_x, turn_y, 0) by its length, radians (Rodrigues)."""
-    angle = float(np.hypot(turn_x, turn_y))
-    if angle == 0.0:
-        return np.eye(3)
-    x, y = turn_x / angle, turn_y / angle
-    cross = np.array([[0.0, 0.0, y], [0.0, 0.0, -x], [-y, x, 0.0]])
-    return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross
 
 
 def _columns(table: pd.DataFrame, lattices: pd.DataFrame, geometries: list[Geometry]) -> dict[str, Column]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ssx_processing.formats.setting_reference import SettingReferenceTable
 from ssx_processing.kernels.ambiguity import ResolvedSettings, SettingReference, resolve_ambiguity
 from ssx_processing.kernels.normalised_amplitudes import FallOff, mean_fall_off, normalised_amplitudes
-from ssx_processing.kernels.reindexing import IDENTITY, composition_table, reindexed, uid_by_operator
+from ssx_processing.kernels.reindexing import IDENTITY, composition_table, uid_by_operator
 from ssx_processing.kernels.setting_scores import SettingObservations, score_settings
 from ssx_processing.kernels.symmetry import AsymmetricUnit, indexing_ambiguity_operators
 from ssx_processing.models import UnitCell
@@ -80,18 +80,6 @@ def resolve_setting(
         table = _reference_of(found, unit, int(enough.sum()), key, chunks)
         result = replace(result, reference=table, basis=SettingBasis(found.sums, fall_off))
     logger.info("indexing ambiguity: %s", "; ".join(result.words(enough)))
-    return result
-
-
-def reindex_observations(
-    hkl: NDArray[np.int32], row: NDArray[np.int64], resolution: SettingResolution
-) -> NDArray[np.int32]:
-    """(n_observations, 3) indices in the common setting."""
-    result = hkl.copy()
-    of_observation = resolution.setting[row]
-    for k, operator in enumerate(resolution.operators[1:], start=1):
-        which = of_observation == k
-        result[which] = reindexed(hkl[which], operator)
     return result
 
 

@@ -98,7 +98,7 @@ class Merged:
         """Intensities and their errors from (n_unique, 6) sums."""
         return estimate(sums, self.variance_factor, self.min_full)
 
-    @property
+    @cached_property
     def estimate(self) -> Estimate:
         """All observations merged."""
         return self.estimate_of(self.sums.sum(axis=(1, 2)))

@@ -14,6 +14,7 @@ from ssx_processing.errors import ChunkError
 from ssx_processing.formats.chunk_folder import read_summary, read_table
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.error_model import RepeatScatter
+from ssx_processing.kernels.reindexing import reindexed
 from ssx_processing.kernels.symmetry import asymmetric_unit
 from ssx_processing.kernels.turn_slopes import write_turn_slopes
 from ssx_processing.pipeline.chunk_columns import A_COLUMNS
@@ -106,7 +107,7 @@ def _in_setting_of_merge(found: pd.DataFrame, lattices: pd.DataFrame) -> pd.Data
     triplets = lattices["reindexing"].to_numpy()[row]
     for triplet in np.unique(triplets.astype(str)):
         which = triplets == triplet
-        hkl[which] = hkl[which] @ (np.array(gemmi.Op(triplet).rot) // gemmi.Op.DEN)
+        hkl[which] = reindexed(hkl[which], triplet)
     found[["h", "k", "l"]] = hkl
     return found
 

@@ -16,10 +16,10 @@ from ssx_processing.formats.chunk_folder import read_table, write_json
 from ssx_processing.formats.mmcif import Delivery
 from ssx_processing.kernels.free_flags import free_flags
 from ssx_processing.pipeline.export import DEFAULT, FORMATS, ExportOptions, known_formats
-from ssx_processing.pipeline.export_mtz import matrices_of_merge, turns
 from ssx_processing.pipeline.export_source import ExportSource, read_export_source
 from ssx_processing.pipeline.merge import merge_chunks
 from ssx_processing.pipeline.merged_intensities import merged_intensities
+from ssx_processing.pipeline.merged_orientations import matrices_of_merge, turns
 from ssx_processing.settings import MergingSettings
 from tests.unit.formats.test_mmcif import complaints
 from tests.unit.pipeline.conftest import ProcessedChip

@@ -10,6 +10,7 @@ import gemmi
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 from ssx_processing.formats.chunk_folder import read_table, write_json
 from ssx_processing.formats.crystfel_geometry import read_crystfel_geometry
@@ -21,10 +22,11 @@ from ssx_processing.kernels.integration_table import REJECTED_FLAGS
 from ssx_processing.pipeline.calibrate import calibrate
 from ssx_processing.pipeline.chunk_job import ChunkJob
 from ssx_processing.pipeline.export_crystfel import export_crystfel
-from ssx_processing.pipeline.export_dials import export_dials, merged_a_matrix, rotation
+from ssx_processing.pipeline.export_dials import export_dials
 from ssx_processing.pipeline.export_source import ExportSource, read_export_source
 from ssx_processing.pipeline.export_stream import write_run_as_stream
 from ssx_processing.pipeline.merge import merge_chunks
+from ssx_processing.pipeline.merged_orientations import matrices_of_merge, turns
 from ssx_processing.pipeline.plan import make_plan
 from ssx_processing.pipeline.process_chunk import process_chunk
 from ssx_processing.pipeline.processed_run import read_processed_run
@@ -235,6 +237,15 @@ def test_dials_shows_the_experiments_and_the_table(
 def test_dials_reports_on_them(for_dials: dict[str, Path], dxtbx_python: str, tmp_path: Path):
     dials("report", for_dials[".expt"], for_dials[".refl"], "output.html=report.html", cwd=tmp_path)
     assert "Analysis of" in (tmp_path / "report.html").read_text()
+
+
+def merged_a_matrix(lattice: Mapping[Any, Any]) -> NDArray[np.float64]:
+    as_indexed = {"reindexing": "h,k,l", "turn_x": 0.0, "turn_y": 0.0}
+    return matrices_of_merge(pd.DataFrame([as_indexed | dict(lattice)]))[0]
+
+
+def rotation(turn_x: float, turn_y: float) -> NDArray[np.float64]:
+    return turns(np.array([turn_x]), np.array([turn_y]))[0]
 
 
 def test_a_lattice_is_reindexed_and_turned_as_it_was_merged(rng: np.random.Generator):
