@@ -122,8 +122,9 @@ def in_words(data: ReportData) -> str:
         summary, overall = data.merge.summary, data.merge.summary.overall
         text += (
             f" {summary.lattices_merged} lattices were merged to {overall.d_min:.2f} Å: every reflection was "
-            f"observed {overall.multiplicity:.1f} times on average, {overall.n_reflections} of "
-            f"{overall.n_possible} possible ones at least once; CC1/2 is {page.number(overall.cc_half, 3)}."
+            f"observed {overall.multiplicity:.1f} times on average; the result holds "
+            f"{overall.n_reflections} of {overall.n_possible} possible ones; "
+            f"CC1/2 is {page.number(overall.cc_half, 3)}."
         )
     return page.paragraph(text)
 
