@@ -18,6 +18,7 @@ from flows.cli_cells import cells_app
 from flows.cli_export import export_app
 from flows.cli_geometry import geometry_app
 from flows.cli_input import parse_cell, parse_result, parse_settings
+from flows.cli_ispyb import ispyb_app
 from flows.cli_looking import looking_app
 from flows.cli_options import (
     DEBUG,
@@ -40,7 +41,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Serial crystallography: from ISPyB's records, or from images, to merged intensities.",
 )
-ispyb_app = typer.Typer(no_args_is_help=True, help="ISPyB itself.")
 app.add_typer(ispyb_app, name="ispyb")
 app.add_typer(looking_app)
 app.add_typer(cells_app)
@@ -238,21 +238,6 @@ def simulate(
     cell = ",".join(f"{value:g}" for value in chip.sample.unit_cell)
     symmetry = chip.sample.space_group
     say(f"process it: ssx process {chip.master} --cell {cell} --space-group {symmetry} --out DIR")
-
-
-@ispyb_app.command("check")
-def ispyb_check() -> None:
-    """Say what the configured ISPyB offers, lacks, and whether results can be written."""
-    site = start(None)
-    from flows.console import print_offers
-    from flows.databases import open_databases
-    from ispyb_io.protocol import RejectedError
-
-    with open_databases(site) as databases:
-        offers = databases.require_ispyb().offers()
-    print_offers(offers)
-    if offers.problems:
-        raise RejectedError("; ".join(offers.problems))
 
 
 @app.command()
