@@ -1,0 +1,188 @@
+"""A MariaDB of the tests' own, and the schemas that facilities publish in it.
+
+The server runs on a temporary folder and listens on a socket only. Each published schema is made by
+its own package (see data/published_schemas) and then copied, table by table, for each test.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pymysql
+import pytest
+from sqlalchemy import URL, Engine, insert
+
+from ispyb_io import result_tables  # noqa: F401  registers its tables
+from ispyb_io.embedded import COMPONENT_TYPES, EVENT_TYPES, create_ispyb_tables
+from ispyb_io.engines import open_engine
+from ispyb_io.tables import Base, ComponentType, EventType, table
+
+ROOT = Path(__file__).parent.parent
+CREATE_ALL = Path(__file__).parent / "data" / "published_schemas" / "create_all.py"
+PACKAGES = {
+    "esrf": "ispyb-models==1.1.0",
+    "maxiv": "ispyb-models-pyispyb==1.3.2",
+    "diamond": "ispyb==12.1.1",
+}
+FASTER = (
+    "--skip-networking",
+    "--skip-log-bin",
+    "--skip-innodb-doublewrite",
+    "--innodb-flush-method=nosync",
+)
+"""A server that nobody else reaches, and whose data nobody misses."""
+
+
+@dataclass
+class MariadbServer:
+    """A server that can be killed and started again on the same data."""
+
+    folder: Path
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self.folder / "socket"
+
+    def install(self) -> None:
+        """Make the system tables."""
+        program = mariadb_program("mariadb-install-db")
+        options = [
+            "--no-defaults",
+            f"--datadir={self.folder / 'data'}",
+            "--auth-root-authentication-method=normal",
+        ]
+        subprocess.run([program, *options, *_as_root()], check=True, capture_output=True)
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self.socket.unlink(missing_ok=True)
+        program, log = mariadb_program("mariadbd"), self.folder / "log"
+        options = ["--no-defaults", f"--datadir={self.folder / 'data'}", f"--socket={self.socket}", *FASTER]
+        with log.open("ab") as log_file:
+            self.process = subprocess.Popen(
+                [program, *options, *_as_root()], stdout=subprocess.DEVNULL, stderr=log_file
+            )
+        deadline = time.monotonic() + 60
+        while not self.socket.exists():  # it appears when the server listens
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"MariaDB did not start: {log.read_text()[-2000:]}")
+            time.sleep(0.05)
+        pymysql.connect(unix_socket=str(self.socket), user="root").close()
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(timeout=30)
+
+    def url(self, database: str, *, user: str = "root", password: str | None = None) -> URL:
+        """Address of one of its databases."""
+        query = {"unix_socket": str(self.socket)}
+        return URL.create("mysql+pymysql", username=user, password=password, database=database, query=query)
+
+
+def mariadb_program(name: str) -> str:
+    """Path of a program of Debian's MariaDB packages."""
+    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    if found is None:
+        pytest.skip(f"{name} is not installed (Debian: mariadb-server-core)")
+    return found
+
+
+def _as_root() -> list[str]:
+    return ["--user=root"] if os.geteuid() == 0 else []
+
+
+@contextmanager
+def running_mariadb() -> Iterator[MariadbServer]:
+    """A fresh server, gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="ssx-"))  # a short path: sockets allow 107 characters
+    server = MariadbServer(folder)
+    try:
+        server.install()
+        server.start()
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def new_database(server: MariadbServer) -> Iterator[Engine]:
+    """An empty database, dropped at the end."""
+    name = f"ispyb_{uuid.uuid4().hex[:8]}"
+    with (
+        pymysql.connect(unix_socket=str(server.socket), user="root") as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+        engine = open_engine(server.url(name))
+        yield engine
+        engine.dispose()
+    with (
+        pymysql.connect(unix_socket=str(server.socket), user="root") as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(f"DROP DATABASE {name}")
+
+
+def create_statements(engine: Engine, tables: Iterable[str]) -> list[str]:
+    """The tables of a database as statements: these run much faster than create_all."""
+    with engine.connect() as connection:
+        return [connection.exec_driver_sql(f"SHOW CREATE TABLE `{name}`").one()[1] for name in tables]
+
+
+def our_statements(server: MariadbServer) -> list[str]:
+    """Our own models as MariaDB's tables."""
+    with new_database(server) as engine:
+        create_ispyb_tables(engine)
+        return create_statements(engine, Base.metadata.tables)
+
+
+def published_statements(server: MariadbServer, facility: str) -> list[str]:
+    """Tables of a facility's schema that we touch, and all that these refer to."""
+    with new_database(server) as engine:
+        url = engine.url.render_as_string(hide_password=False)
+        command = [
+            _uv(),
+            "run",
+            "--quiet",
+            "--no-project",
+            "--python",
+            sys.executable,
+            "--with",
+            PACKAGES[facility],
+        ]
+        command += ["--with", "pymysql", "python", str(CREATE_ALL), url, *Base.metadata.tables]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode != 0:
+            pytest.skip(f"{PACKAGES[facility]} made no tables: {done.stderr[-1000:]}")
+        return create_statements(engine, json.loads(done.stdout))
+
+
+def _uv() -> str:
+    return subprocess.run(
+        [ROOT / "deployments" / "get-uv.sh"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def make_tables(engine: Engine, statements: Iterable[str]) -> None:
+    """Run the statements, whatever their order, and fill the tables that hold words."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("SET FOREIGN_KEY_CHECKS = 0")
+        for statement in statements:
+            connection.exec_driver_sql(statement.replace("%", "%%"))
+        connection.exec_driver_sql("SET FOREIGN_KEY_CHECKS = 1")
+        for model, words in ((EventType, EVENT_TYPES), (ComponentType, COMPONENT_TYPES)):
+            connection.execute(insert(table(model)), [{"name": word} for word in words])
