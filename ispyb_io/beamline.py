@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Engine, Table, select
 
 from ispyb_io import tables
 from ispyb_io.flavour import Flavour
-from ispyb_io.group_reader import CELL_COLUMNS
 from ispyb_io.protocol import RejectedError
-from ispyb_io.records import EventChain, Record, SsxDetails, UnitCell
+from ispyb_io.records import EventChain, Record, SampleComponent, SsxDetails, UnitCell
+from ispyb_io.sample_reader import CELL_COLUMNS
 from ispyb_io.tables import table
 from ispyb_io.transactions import find, insert_row, put, writing
 
@@ -50,6 +50,8 @@ class CollectedChip(Record):
     run_status: str | None = "DataCollection Successful"
     detector: str = ""
     """Model, e.g. EIGER2 X 4M."""
+    components: tuple[SampleComponent, ...] = ()
+    """Of the sample and of its crystals."""
     ssx: SsxDetails = SsxDetails()
     event_chains: tuple[EventChain, ...] = ()
     comments: str = ""
@@ -123,7 +125,31 @@ class _Beamline:
             {"proteinId": protein_id, "name": chip.sample_name},
             {"spaceGroup": chip.space_group, **cell},
         )
-        return self._put(tables.BLSample, {"crystalId": crystal_id, "name": chip.sample_name}, {})
+        sample_id = self._put(tables.BLSample, {"crystalId": crystal_id, "name": chip.sample_name}, {})
+        for component in chip.components:
+            self._component(component, proposal_id, sample_id, crystal_id)
+        return sample_id
+
+    def _component(
+        self, component: SampleComponent, proposal_id: int, sample_id: int, crystal_id: int
+    ) -> None:
+        type_id = self._word(tables.ComponentType, component.component_type)
+        component_id = self._put(
+            tables.Component,
+            {"proposalId": proposal_id, "componentTypeId": type_id, "name": component.name},
+            {"composition": component.composition},
+        )
+        values = {"abundance": component.abundance, "ratio": component.ratio, "ph": component.ph}
+        if component.unit:
+            values["concentrationTypeId"] = self._word(
+                tables.ConcentrationType, component.unit, column="symbol"
+            )
+        model, owner = (
+            (tables.CrystalComposition, {"crystalId": crystal_id})
+            if component.of_crystal
+            else (tables.SampleComposition, {"blSampleId": sample_id})
+        )
+        self._put(model, {"componentId": component_id, **owner}, values)
 
     def _data_collection(self, chip: CollectedChip, group_id: int) -> int:
         key = {
@@ -173,16 +199,17 @@ class _Beamline:
             for event in chain.events:
                 values = {
                     "eventChainId": chain_id,
-                    "eventTypeId": self._event_type(event.event_type),
+                    "eventTypeId": self._word(tables.EventType, event.event_type),
                     **event.model_dump(exclude={"event_type"}),
                 }
                 insert_row(self._connection, table(tables.Event), values)
 
-    def _event_type(self, name: str) -> int:
-        event_type = table(tables.EventType)
-        query = select(event_type.c.eventTypeId).where(event_type.c.name == name)
-        id_ = self._connection.execute(query).scalar()
+    def _word(self, model: type[tables.Base], name: str, column: str = "name") -> int:
+        """Id of a row in a table that holds words, which only the site's administrators fill."""
+        words = table(model)
+        id_ = find(self._connection, words, {column: name})
         if id_ is None:
-            known = self._connection.execute(select(event_type.c.name)).scalars()
-            raise RejectedError(f"event type {name!r} is not in ISPyB, only {', '.join(known) or 'none'}")
+            known = self._connection.execute(select(words.c[column])).scalars()
+            what = f"{words.name} {name!r}"
+            raise RejectedError(f"{what} is not in ISPyB, only {', '.join(known) or 'none'}")
         return id_

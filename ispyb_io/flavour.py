@@ -6,6 +6,7 @@ and then read and write that.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Column, Connection, String, Table, inspect
@@ -50,8 +51,13 @@ class Flavour:
         return cls(connection.dialect.name, version, types)
 
     def has(self, table: str, column: str | None = None) -> bool:
-        """Whether the table, or the column in it, is there."""
-        return table in self.types and (column is None or column in self.types[table])
+        """Whether the table, or the column in it, is there; servers know columns whatever their case."""
+        return table in self.types and (column is None or column.lower() in self._columns[table])
+
+    @cached_property
+    def _columns(self) -> dict[str, frozenset[str]]:
+        """Columns of each table in lower case: ESRF's ph is Diamond's pH."""
+        return {table: frozenset(map(str.lower, columns)) for table, columns in self.types.items()}
 
     def labels(self, table: str, column: str) -> tuple[str, ...] | None:
         """Labels of an enum column in their order; None if the column is not an enum."""

@@ -16,6 +16,20 @@ from ispyb_io.results import CollectionResult, MergedResult
 
 SSX_EXPERIMENT_TYPES = ("SSX-Chip", "SSX-Jet", "Serial Fixed", "Serial Jet")
 """The first two are ESRF's and MAX IV's names, the others Diamond's."""
+PUNCTUATION = (" ", "-", "_")
+
+
+def plain_label(label: str) -> str:
+    """A label without case and punctuation.
+
+    Examples
+    --------
+    >>> plain_label("SSX-CHIP") == plain_label("ssx chip")
+    True
+    """
+    for mark in PUNCTUATION:
+        label = label.replace(mark, "")
+    return label.lower()
 
 
 class IspybError(Exception):

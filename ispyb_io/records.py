@@ -4,6 +4,7 @@ What is written is in ``results.py``.
 """
 
 import datetime
+import re
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -26,7 +27,39 @@ class SampleComponent(Record):
     """Ligand, Buffer, JetMaterial."""
     composition: str | None = None
     abundance: float | None = None
-    """As the beamline gave it; ISPyB names no unit."""
+    unit: str = ""
+    """Of the abundance: symbol of ISPyB's ConcentrationType, e.g. mM; empty where ISPyB names none."""
+    ratio: float | None = None
+    """Of the component to the others, as the beamline gave it."""
+    ph: float | None = None
+    of_crystal: bool = False
+    """In the crystals (CrystalComposition), not only around them (SampleComposition)."""
+
+    @property
+    def is_ligand(self) -> bool:
+        """Whether ISPyB calls it a ligand."""
+        return self.component_type.strip().lower() == "ligand"
+
+    @property
+    def words(self) -> str:
+        """For people.
+
+        Examples
+        --------
+        >>> SampleComponent(name="NAG", component_type="Ligand", abundance=5, unit="mM", ph=4.5).words
+        'ligand NAG 5 mM, pH 4.5'
+        """
+        kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", self.component_type).lower()
+        amount = (
+            "" if self.abundance is None else f" {self.abundance:g}{f' {self.unit}' if self.unit else ''}"
+        )
+        made_of = f" ({self.composition})" if self.composition else ""
+        more = [
+            *([f"ratio {self.ratio:g}"] if self.ratio is not None else []),
+            *([f"pH {self.ph:g}"] if self.ph is not None else []),
+            *(["in the crystals"] if self.of_crystal else []),
+        ]
+        return ", ".join([f"{kind} {self.name}{made_of}{amount}", *more])
 
 
 class Sample(Record):

@@ -125,6 +125,15 @@ class Component(Base):
     composition: Mapped[Text255 | None]
 
 
+class ConcentrationType(Base):
+    """Unit of an abundance, e.g. Molar, M."""
+
+    __tablename__ = "ConcentrationType"
+    concentrationTypeId: Mapped[Key]
+    name: Mapped[str] = mapped_column(String(31))
+    symbol: Mapped[str] = mapped_column(String(8))
+
+
 class Protein(Base):
     """A macromolecule of a proposal."""
 
@@ -173,6 +182,20 @@ class SampleComposition(Base):
     sampleCompositionId: Mapped[Key]
     componentId: Mapped[int] = reference("Component.componentId")
     blSampleId: Mapped[int] = reference("BLSample.blSampleId")
+    concentrationTypeId: Mapped[int | None] = reference("ConcentrationType.concentrationTypeId")
+    abundance: Mapped[float | None]
+    ratio: Mapped[float | None]
+    ph: Mapped[float | None]
+
+
+class CrystalComposition(Base):
+    """Which components the crystals were grown or soaked with."""
+
+    __tablename__ = "CrystalComposition"
+    crystalCompositionId: Mapped[Key]
+    componentId: Mapped[int] = reference("Component.componentId")
+    crystalId: Mapped[int] = reference("Crystal.crystalId")
+    concentrationTypeId: Mapped[int | None] = reference("ConcentrationType.concentrationTypeId")
     abundance: Mapped[float | None]
     ratio: Mapped[float | None]
     ph: Mapped[float | None]

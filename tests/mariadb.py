@@ -22,9 +22,9 @@ import pytest
 from sqlalchemy import URL, Engine, insert
 
 from ispyb_io import result_tables  # noqa: F401  registers its tables
-from ispyb_io.embedded import COMPONENT_TYPES, EVENT_TYPES, create_ispyb_tables
+from ispyb_io.embedded import COMPONENT_TYPES, CONCENTRATION_TYPES, EVENT_TYPES, create_ispyb_tables
 from ispyb_io.engines import open_engine
-from ispyb_io.tables import Base, ComponentType, EventType, table
+from ispyb_io.tables import Base, ComponentType, ConcentrationType, EventType, table
 
 ROOT = Path(__file__).parent.parent
 CREATE_ALL = Path(__file__).parent / "data" / "published_schemas" / "create_all.py"
@@ -186,3 +186,5 @@ def make_tables(engine: Engine, statements: Iterable[str]) -> None:
         connection.exec_driver_sql("SET FOREIGN_KEY_CHECKS = 1")
         for model, words in ((EventType, EVENT_TYPES), (ComponentType, COMPONENT_TYPES)):
             connection.execute(insert(table(model)), [{"name": word} for word in words])
+        units = [{"name": name, "symbol": symbol} for name, symbol in CONCENTRATION_TYPES.items()]
+        connection.execute(insert(table(ConcentrationType)), units)
