@@ -43,8 +43,9 @@ def test_diamonds_column_for_the_ph_is_read_and_a_schema_without_units_too(
     run(
         sqlite_ispyb,
         "ALTER TABLE SampleComposition RENAME COLUMN ph TO pH",
-        "DROP TABLE ConcentrationType",
         "DROP TABLE CrystalComposition",
+        "UPDATE SampleComposition SET concentrationTypeId = NULL",
+        "DROP TABLE ConcentrationType",
     )
     assert sample_of(sqlite_ispyb, ids).components == (buffer.model_copy(update={"unit": ""}),)
 
