@@ -30,6 +30,7 @@ from flows.cli_options import (
     Settings,
     SpaceGroup,
     Workers,
+    bind,
     say,
     start,
 )
@@ -54,10 +55,16 @@ def options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show Prefect's log, and errors with their traceback.")
     ] = False,
+    proposal: Annotated[
+        str | None,
+        typer.Option("--proposal", help="See and process nothing but this proposal's.", metavar="NAME"),
+    ] = None,
 ) -> None:
     """Options of all commands."""
     if debug:
         os.environ[DEBUG] = "1"
+    if proposal is not None:
+        bind(proposal)
 
 
 @app.command()
@@ -173,7 +180,9 @@ def status(
     site = start(None)
     from flows.console import print_processings
     from flows.databases import open_databases
+    from flows.permissions import check_files
 
+    check_files(site, None, others=[folder] if folder else ())
     with open_databases(site, folder, create=folder is None) as databases:
         print_processings(databases.ledger.processings())
 

@@ -75,7 +75,10 @@ def settings_of_search(
     """Settings as for processing: defaults, the geometry file's, the site's, those of the command line."""
     from flows.job import ProcessRequest, processing_settings
     from flows.job_of_request import settings_of_geometry
+    from flows.permissions import check_files
     from flows.settings import SiteSettings
+
+    check_files(SiteSettings(), None, files, geometry_file=geometry_file)
 
     given = parse_settings(texts)
     given["cells"] = {**cells, **given.get("cells", {})}

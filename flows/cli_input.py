@@ -56,9 +56,21 @@ def parse_settings(texts: Iterable[str] | None) -> dict[str, Any]:
 def parse_result(text: str) -> tuple[int | None, Path | None]:
     """Id of a group, or the folder of a result.
 
+    Raises
+    ------
+    NotAllowedError
+        The folder lies where the site's settings allow no reading.
+
     Examples
     --------
     >>> parse_result("7")
     (7, None)
     """
-    return (int(text), None) if text.isdigit() else (None, Path(text).absolute())
+    if text.isdigit():
+        return int(text), None
+    from flows.permissions import check_files
+    from flows.settings import SiteSettings
+
+    folder = Path(text).absolute()
+    check_files(SiteSettings(), None, others=[folder])
+    return None, folder

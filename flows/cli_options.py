@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssx_processing.errors import SettingsError
+
 if TYPE_CHECKING:
     from flows.settings import SiteSettings
 
@@ -59,6 +61,22 @@ def start(workers: int | None) -> "SiteSettings":
     for name in ("ssx_processing", "ispyb_io", "flows"):
         logging.getLogger(name).setLevel(logging.INFO)  # Prefect leaves the root logger at WARNING
     return site
+
+
+def bind(proposal: str) -> None:
+    """Bind this command to a proposal, if the site has not bound it to another.
+
+    Raises
+    ------
+    SettingsError
+        It has.
+    """
+    from flows.settings import SiteSettings
+
+    bound = SiteSettings().proposal
+    if bound is not None and bound.lower() != proposal.lower():
+        raise SettingsError(f"--proposal {proposal}: this command is bound to {bound} (SSX_PROPOSAL)")
+    os.environ["SSX_PROPOSAL"] = proposal
 
 
 def say(text: str) -> None:

@@ -32,9 +32,12 @@ def statistics(
     ] = None,
 ) -> None:
     """Print merging statistics by resolution; of several sources also side by side."""
+    from flows.permissions import check_files
+    from flows.settings import SiteSettings
     from flows.statistics_table import print_side_by_side, print_statistics
 
     files = [source for source in sources if source.lower().endswith(".mtz")]
+    check_files(SiteSettings(), None, others=map(Path, files))
     limits = _common_limits(files, d_min) if len(files) > 1 else (None, d_min)
     tables = [
         _of_file(Path(source), anomalous, shells, limits) if source in files else _of_result(source)

@@ -5,12 +5,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.permissions import check_group
 from flows.settings import SiteSettings
 from ispyb_io.engines import open_engine
 from ispyb_io.ledger import Ledger
 from ispyb_io.ledger_records import Processing
 from ispyb_io.orm_client import OrmClient
 from ispyb_io.protocol import IspybClient
+from ispyb_io.records import DataCollectionGroup
 from ssx_processing.errors import SettingsError
 
 LEDGER_FILE = "ssx-ledger.sqlite"
@@ -28,6 +30,20 @@ class Databases:
         if self.ispyb is None:
             raise SettingsError("no ISPyB is configured; set SSX_ISPYB_URL, or name image files")
         return self.ispyb
+
+    def group(self, group_id: int, site: SiteSettings) -> DataCollectionGroup:
+        """Read a data collection group that a command of this site may see.
+
+        Raises
+        ------
+        NotFoundError
+            There is none.
+        NotAllowedError
+            It is of another proposal than that to which the command is bound.
+        """
+        group = self.require_ispyb().group(group_id)
+        check_group(site, group)
+        return group
 
 
 @contextmanager
@@ -52,7 +68,7 @@ def open_databases(
         address = ledger_address(site, ledger_folder)
         ledger_engine = open_engine(address, create=create)
         stack.callback(ledger_engine.dispose)
-        ledger = Ledger(ledger_engine)
+        ledger = Ledger(ledger_engine, proposal=site.proposal)
         if create:
             ledger.create_tables()
         yield Databases(ledger, ispyb)

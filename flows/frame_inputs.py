@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from flows.cli_input import parse_result
 from flows.job import ProcessRequest, merged_mappings, processing_settings
+from flows.permissions import check_files
 from flows.result_folders import folder_of_group
 from flows.settings import SiteSettings
 from ssx_processing.errors import SettingsError
@@ -99,6 +100,7 @@ def frame_inputs(request: FrameRequest) -> FrameInputs:
         return _of_result(request, request.result)
     if not request.files:
         raise SettingsError("no image file was given; name one, or a result with --result GROUP|FOLDER")
+    check_files(SiteSettings(), None, request.files, geometry_file=request.geometry_file)
     if not request.lattice:
         if request.unit_cell is not None or request.space_group is not None:
             raise SettingsError("--cell and --space-group have no say without --lattice")
@@ -131,6 +133,7 @@ def _of_result(request: FrameRequest, result: str) -> FrameInputs:
     group_id, folder = parse_result(result)
     runs = [read_processed_run(run) for run in run_folders(folder or folder_of_group(group_id))]
     run = _run_with(runs, request.files, result)
+    check_files(SiteSettings(), None, request.files)
     sample = {"unit_cell": request.unit_cell, "space_group": request.space_group}
     given = _only(request.settings or {}, OF_LATTICES)
     merged = merged_mappings(run.settings.model_dump(), given)
@@ -165,6 +168,7 @@ def spot_settings(
     SettingsError
         A setting is named that has nothing to do with spots.
     """
+    check_files(SiteSettings(), None, files, geometry_file=geometry_file)
     _only(given, ("spots",))
     of_geometry = _gain_of(geometry_file, files).get("spots", {})
     of_site = merged_mappings(of_geometry, SiteSettings().processing.get("spots", {}))

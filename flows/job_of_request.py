@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from flows import permissions
 from flows.databases import Databases
 from flows.job import (
     DataSet,
@@ -31,7 +32,7 @@ def find_job(request: ProcessRequest, site: SiteSettings, databases: Databases) 
     """The job that a request asks for."""
     if request.group_id is None:
         return job_of_files(request, site)
-    return job_of_group(request, databases.require_ispyb().group(request.group_id), site)
+    return job_of_group(request, databases.group(request.group_id, site), site)
 
 
 def job_of_files(request: ProcessRequest, site: SiteSettings) -> Job:
@@ -43,8 +44,12 @@ def job_of_files(request: ProcessRequest, site: SiteSettings) -> Job:
         Settings are wrong.
     ImageReadError
         A file is missing.
+    NotAllowedError
+        A file lies outside the folders of the site's proposal.
     """
     request = _with_geometry(request, site)
+    given = [path for path in (*request.files, request.folder) if path is not None]
+    permissions.check_files(site, None, geometry_file=request.geometry_file, others=given)
     for path in request.files:
         if not path.is_file():
             is_folder = path.is_dir()
@@ -59,6 +64,7 @@ def job_of_files(request: ProcessRequest, site: SiteSettings) -> Job:
         site, request, request.unit_cell, request.space_group, settings_of_geometry(request, request.files)
     )
     folder = request.folder.resolve()
+    permissions.check_files(site, None, request.files, settings=settings)
     paths = tuple(path.resolve() for path in request.files)
     name = paths[0].name if len(paths) == 1 else f"{paths[0].name} ... ({len(paths)} files)"
     data_set = DataSet(name, paths, folder, None, geometry_of(request))
@@ -80,8 +86,12 @@ def job_of_group(request: ProcessRequest, group: DataCollectionGroup, site: Site
         The group has no data collections, or its sample's cell contradicts its space group.
     ImageReadError
         The files of a data collection are not there.
+    NotAllowedError
+        A file lies outside the folders of the proposal.
     """
     request = _with_geometry(request, site)
+    directories = [d.image_directory for d in group.data_collections if d.image_directory]
+    permissions.check_files(site, group.proposal, geometry_file=request.geometry_file, others=directories)
     where = f"group {group.group_id} ({group.proposal})"
     if not group.data_collections:
         raise SettingsError(f"{where} has no data collections yet")
@@ -104,9 +114,10 @@ def job_of_group(request: ProcessRequest, group: DataCollectionGroup, site: Site
         )
         for collection in group.data_collections
     )
-    return Job(
-        f"group {group.group_id}", data_sets, settings, folder, group, sample_folder(group, folder, site)
-    )
+    of_sample = sample_folder(group, folder, site)
+    images = [path for data_set in data_sets for path in data_set.paths]
+    permissions.check_files(site, group.proposal, images, settings=settings, others=(folder, of_sample))
+    return Job(f"group {group.group_id}", data_sets, settings, folder, group, of_sample)
 
 
 def _with_geometry(request: ProcessRequest, site: SiteSettings) -> ProcessRequest:

@@ -15,6 +15,7 @@ from flows.folder_lock import BusyError, check_free
 from flows.job import Job, ProcessRequest, processing_settings
 from flows.job_of_request import job_of_group
 from flows.messages import one_line
+from flows.permissions import is_own
 from flows.records import record_unprocessable
 from flows.settings import SiteSettings
 from ispyb_io.ledger import Ledger
@@ -86,7 +87,8 @@ def look_at_groups(site: SiteSettings, databases: Databases) -> Iterator[GroupLo
     ispyb, newer_than = databases.require_ispyb(), site.newer_than
     while groups := ispyb.find_groups(newer_than, site.experiment_types):
         for group in groups:
-            yield look_at_group(group, site, databases)
+            if is_own(site, group.proposal):
+                yield look_at_group(group, site, databases)
         newer_than = groups[-1].newest_data_collection_id
 
 

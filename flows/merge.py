@@ -17,6 +17,7 @@ from flows.databases import Databases, open_databases, processing_of
 from flows.folder_lock import exclusive
 from flows.job import Job, collection_folder, merged_mappings, sample_folder
 from flows.outcome import Outcome, PartialResultError
+from flows.permissions import check_files
 from flows.prefect_environment import server_is_configured
 from flows.records import JobRecords
 from flows.settings import SiteSettings
@@ -113,7 +114,8 @@ def processed_before(
 ) -> tuple[Job, list[DataSetRun]]:
     """The job of a processing and its chunks as they lie there."""
     group_id, folder = last.data_collection_group_id, last.folder
-    group = databases.require_ispyb().group(group_id) if group_id is not None else None
+    group = databases.group(group_id, site) if group_id is not None else None
+    check_files(site, group.proposal if group else None, settings=settings, others=[folder])
     places = (
         [(collection_folder(folder, collection), collection) for collection in group.data_collections]
         if group

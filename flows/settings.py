@@ -42,6 +42,13 @@ class SiteSettings(BaseSettings):
     samples_folder: str = ""
     """Where lies what later groups of the same protein need to know, a folder for each; may use the same
     names; by default ``samples`` beside the group's folder."""
+    proposal: str | None = None
+    """Binds every command to the records and files of this proposal, e.g. mx1234; none: not bound."""
+    allowed_roots: tuple[str, ...] = ()
+    """Folders below which all files of a run must lie, symbolic links and links in HDF5 files followed; may
+    use {proposal} and wildcards, e.g. ["/data/visitor/{proposal}"]; none: not limited."""
+    shared_proposals: tuple[tuple[str, ...], ...] = ()
+    """Sets of proposals whose data may be processed together, e.g. [["mx1234", "mx1235"]]."""
     experiment_types: tuple[str, ...] = SSX_EXPERIMENT_TYPES
     """What the watcher takes for serial crystallography."""
     processing: dict[str, Any] = {}
@@ -80,6 +87,18 @@ class SiteSettings(BaseSettings):
             if re.split(r"[.\[]", field)[0] not in FOLDER_PLACEHOLDERS:
                 raise ValueError(
                     f"{info.field_name} {value!r}: {{{field}}} is not known; it may use {may_be}"
+                )
+        return value
+
+    @field_validator("allowed_roots")
+    @classmethod
+    def _absolute_roots(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for root in value:
+            fields = [field for _, field, _, _ in Formatter().parse(root) if field is not None]
+            if not root.startswith("/") or any(field != "proposal" for field in fields):
+                raise ValueError(
+                    f"allowed_roots {root!r}: expected an absolute path that may use {{proposal}}, "
+                    "e.g. /data/visitor/{proposal}"
                 )
         return value
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, or_, select
 
 from ispyb_io import ledger_tables
 from ispyb_io.ledger_records import (
@@ -47,13 +47,19 @@ class Ledger:
         It is the caller's to dispose of.
     clock
         Local time.
+    proposal
+        Only its groups and their processings are listed, and those of files without a group.
     """
 
     def __init__(
-        self, engine: Engine, clock: Callable[[], datetime.datetime] = datetime.datetime.now
+        self,
+        engine: Engine,
+        clock: Callable[[], datetime.datetime] = datetime.datetime.now,
+        proposal: str | None = None,
     ) -> None:
         self._engine = engine
         self._clock = clock
+        self._proposal = proposal
 
     def create_tables(self) -> None:
         """Make the tables that are not there; needs the right to do so."""
@@ -98,8 +104,13 @@ class Ledger:
         query = select(GROUP).order_by(GROUP.c.ssxProcessingGroupId)
         if proposal is not None:
             query = query.where(GROUP.c.proposal == proposal)
+        if self._proposal is not None:
+            query = query.where(self._is_own())
         with reading(self._engine) as connection:
             return [group_from(row) for row in connection.execute(query)]
+
+    def _is_own(self) -> ColumnElement[bool]:
+        return func.lower(GROUP.c.proposal) == (self._proposal or "").lower()
 
     def set_member(self, group_id: int, member: Member, *, changed_by: str = "") -> None:
         """Put a data collection into a group, or keep it out of it with a reason."""
@@ -231,6 +242,10 @@ class Ledger:
     ) -> list[Processing]:
         """List the processings, oldest first, of one group or of all."""
         query = select(PROCESSING).order_by(PROCESSING.c.ssxProcessingId)
+        if self._proposal is not None:
+            own = select(GROUP.c.ssxProcessingGroupId).where(self._is_own())
+            group = PROCESSING.c.ssxProcessingGroupId
+            query = query.where(or_(group.is_(None), group.in_(own)))
         if group_id is not None:
             query = query.where(PROCESSING.c.ssxProcessingGroupId == group_id)
         if data_collection_group_id is not None:

@@ -38,11 +38,22 @@ def geometry_identity(path: Path) -> GeometryIdentity:
     GeometryError
         It cannot be read.
     """
-    content = _content(path)
-    digest = sha256(content)
-    for mask in () if _is_json(content) else crystfel_mask_files(path, content):
+    digest = sha256(_content(path))
+    for mask in mask_files_of(path):
         digest.update(_content(mask))
     return GeometryIdentity(path.resolve(), digest.hexdigest())
+
+
+def mask_files_of(path: Path) -> tuple[Path, ...]:
+    """Files of masks that a geometry file names, as far as they are there.
+
+    Raises
+    ------
+    GeometryError
+        It cannot be read.
+    """
+    content = _content(path)
+    return () if _is_json(content) else crystfel_mask_files(path, content)
 
 
 def _is_json(content: bytes) -> bool:

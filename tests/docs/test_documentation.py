@@ -59,7 +59,8 @@ def shown_commands(page: Path) -> Iterator[list[str]]:
     for piece in pieces:
         found = re.match(r"\s*(?:[A-Z_]+=\S+ )*(?:uv run )?(?:\.venv/bin/)?ssx ([a-z-].*)", piece)
         if found:
-            yield shlex.split(found[1].replace("\\|", "|"), comments=True)
+            words = found[1].replace("\\|", "|")
+            yield shlex.split(re.sub(r"^--proposal( \S+)?", "", words), comments=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
