@@ -2,5 +2,6 @@
 
 Start reading at ``protocol.py``: what a client does and the errors it promises. ``records.py`` is
 what is read, ``results.py`` what is written, ``orm_client.py`` does both through SQLAlchemy.
-``ledger.py`` keeps, under unique keys, what ISPyB has no table for.
+``ledger.py`` keeps, under unique keys, what ISPyB has no table for. ``outbox.py`` keeps results until
+ISPyB has them.
 """

@@ -1,11 +1,11 @@
 """Connections to MariaDB, MySQL and SQLite, set up so that writes are safe and errors are seen."""
 
+import sqlite3
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+from sqlalchemy.pool import NullPool
 
 from ispyb_io.protocol import RejectedError, UnavailableError
 
@@ -16,7 +16,7 @@ READ_TIMEOUT_S = 60
 SQLITE_BUSY_TIMEOUT_S = 30
 
 
-def open_engine(url: str | Path | URL, *, create: bool = False) -> Engine:
+def open_engine(url: str | Path | URL, *, create: bool = False, durable: bool = False) -> Engine:
     """Engine for a database; nothing is connected yet.
 
     Parameters
@@ -25,13 +25,13 @@ def open_engine(url: str | Path | URL, *, create: bool = False) -> Engine:
         ``mysql+pymysql://user:password@host/ispyb``, ``mariadb+pymysql://...``,
         ``sqlite:////path/to/file.db``, or just the path of an SQLite file.
     create
-        Let a missing SQLite file be made. Without, it is an error, lest a mistyped path become a new,
-        empty database.
+        Let a missing SQLite file be made. Without, connecting is an UnavailableError, lest a mistyped
+        path, or a disk that is away, become a new, empty database.
+    durable
+        What SQLite commits is on the disk then, also if the machine loses its power.
 
     Raises
     ------
-    UnavailableError
-        The SQLite file is missing.
     RejectedError
         The address is of no kind that is known here, or cannot be taken apart. The message never tells
         the address as it was given: there may be a password anywhere in it.
@@ -39,7 +39,7 @@ def open_engine(url: str | Path | URL, *, create: bool = False) -> Engine:
     parsed = _parse(url)
     backend = parsed.get_backend_name()
     if backend == "sqlite":
-        return _open_sqlite(parsed, create=create)
+        return _open_sqlite(parsed, create=create, durable=durable)
     if backend in ("mysql", "mariadb"):
         return _open_mariadb(parsed)
     raise RejectedError(f"{parsed.render_as_string()}: cannot use {backend}; give MariaDB, MySQL or SQLite")
@@ -66,31 +66,47 @@ def _parse(url: str | Path | URL) -> URL:
     )
 
 
-def _open_sqlite(url: URL, *, create: bool) -> Engine:
+def destination_of(url: URL) -> str:
+    """Name of the place that an address leads to: no account, password or options.
+
+    Examples
+    --------
+    >>> destination_of(make_url("mysql+pymysql://me:secret@server/ispyb?charset=utf8mb4"))
+    'mysql://server:3306/ispyb'
+    """
+    if url.get_backend_name() == "sqlite":
+        return f"sqlite:///{Path(url.database or '').resolve()}"
+    socket = url.query.get("unix_socket")
+    host = socket if isinstance(socket, str) else f"{url.host or 'localhost'}:{url.port or 3306}"
+    return f"mysql://{host}/{url.database}"
+
+
+def _open_sqlite(url: URL, *, create: bool, durable: bool) -> Engine:
     if not url.database or url.database == ":memory:":
         raise RejectedError(
             "an SQLite database in memory is lost with its connection; give the path of a file"
         )
-    path = Path(url.database)
+    path = Path(url.database).absolute()
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
-    elif not path.is_file():
-        raise UnavailableError(f"{path}: no such database file; is the path right, the disk mounted?")
+
+    def connect() -> sqlite3.Connection:
+        if not create and not path.is_file():
+            raise UnavailableError(f"{path}: no such database file; is the path right, the disk mounted?")
+        # the mode, as SQLite would make a file that vanished since
+        address = f"{path.as_uri()}?mode={'rwc' if create else 'rw'}"
+        connection = sqlite3.connect(address, uri=True, timeout=SQLITE_BUSY_TIMEOUT_S)
+        # sqlite3 would begin transactions by its own rules, too late for a read that decides on a write
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        connection.execute("PRAGMA foreign_keys=ON")
+        return connection
+
     # No pool: an SQLite connection costs 0.1 ms, and none is left open across a fork.
-    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_S})
-    event.listen(engine, "connect", _set_up_sqlite)
+    engine = create_engine(url, poolclass=NullPool, creator=connect)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
-
-
-def _set_up_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    # sqlite3 would begin transactions by its own rules, too late for a read that decides on a write
-    connection.isolation_level = None  # type: ignore[attr-defined]
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.close()
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -226,6 +226,14 @@ class Ledger:
             put(connection, PROCESSING, {"processingKey": key}, values)
             return processing_from(connection.execute(_by_key(key)).one())
 
+    def add_program_ids(self, key: str, program_ids: Collection[int]) -> None:
+        """Enter ISPyB's ids of what was delivered, at whatever time; they only add up."""
+        with writing(self._engine, f"processing {key}") as connection:
+            before = _require(connection, _by_key(key), "processing", key).autoProcProgramIds
+            together = sorted({*before, *program_ids})
+            if together != before:
+                put(connection, PROCESSING, {"processingKey": key}, {"autoProcProgramIds": together})
+
     def processing(self, key: str) -> Processing | None:
         """Return the processing with this key, None if it was never begun."""
         with reading(self._engine) as connection:

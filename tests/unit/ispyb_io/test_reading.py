@@ -169,9 +169,20 @@ def test_a_wrong_password_is_not_worth_a_retry(mariadb_ispyb: Engine):
 
 
 def test_a_missing_sqlite_file_is_not_made_by_accident(tmp_path: Path):
+    client = OrmClient(open_engine(tmp_path / "typo.db"))
     with pytest.raises(UnavailableError, match="no such database file"):
-        open_engine(tmp_path / "typo.db")
+        client.find_groups()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_sqlite_file_that_goes_away_is_unavailable_until_it_is_back(sqlite_ispyb: Engine, tmp_path: Path):
+    client = OrmClient(open_engine(tmp_path / "ispyb.db"))
+    assert client.find_groups() == []
+    (tmp_path / "ispyb.db").rename(tmp_path / "away.db")
+    with pytest.raises(UnavailableError, match="no such database file"):
+        client.find_groups()
+    (tmp_path / "away.db").rename(tmp_path / "ispyb.db")
+    assert client.find_groups() == []
 
 
 @pytest.mark.parametrize("url", ["oracle://somewhere", "sqlite://", "no such ://"])

@@ -1,0 +1,302 @@
+"""The outbox: results on their way to ISPyB, kept until ISPyB has them.
+
+A result is first put here, in one transaction on the disk of this machine, and then delivered
+(``delivery.py``), at once or whenever ISPyB answers again. A record is *waiting* until ISPyB has it
+(*delivered*) or says that it never will (*refused*). Who is killed in between leaves a waiting record,
+and writing it to ISPyB once more changes nothing there.
+"""
+
+import datetime
+from collections.abc import Callable, Collection
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import Engine, Row, Select, delete, func, insert, select, update
+
+from ispyb_io.outbox_tables import OutboxBase, SsxOutbox
+from ispyb_io.protocol import NotFoundError, RejectedError
+from ispyb_io.records import Record
+from ispyb_io.results import CollectionResult, MergedResult, ResultStatus
+from ispyb_io.tables import table
+from ispyb_io.transactions import reading, writing
+
+OUTBOX = table(SsxOutbox)
+KINDS: dict[str, type[CollectionResult] | type[MergedResult]] = {
+    "collection": CollectionResult,
+    "merged": MergedResult,
+}
+DELIVERED_KEPT = datetime.timedelta(days=30)
+"""For so long one can still look up what was delivered when."""
+
+
+class RecordState(StrEnum):
+    """How far a record has come."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+
+
+class OutboxRecord(Record):
+    """A result in the outbox."""
+
+    record_id: int
+    destination: str
+    """The ISPyB that it is for."""
+    kind: str
+    subject: str
+    """What it is a result of, e.g. "data collection 12"."""
+    status: ResultStatus
+    """Of the result."""
+    processing_key: str | None
+    """Of the ledger's processing that it belongs to."""
+    content: str
+    """The result, as JSON."""
+    state: RecordState
+    enqueued: datetime.datetime
+    attempts: int
+    changed_at: datetime.datetime
+    """When it was tried, delivered or refused last."""
+    reason: str
+    """Why ISPyB does not have it yet, or refused it."""
+    program_id: int | None
+    """autoProcProgramId in ISPyB, once delivered."""
+
+    def result(self) -> CollectionResult | MergedResult:
+        """Give the result back.
+
+        Raises
+        ------
+        RejectedError
+            It was written by another version, which knew other values.
+        """
+        try:
+            return KINDS[self.kind].model_validate_json(self.content)
+        except (KeyError, ValidationError) as error:
+            raise RejectedError(
+                f"record {self.record_id} of the outbox was written by another version and cannot be read: "
+                f"{type(error).__name__}; process or merge again"
+            ) from error
+
+
+class Outbox:
+    """The records for one ISPyB in an outbox; safe to use from several threads and processes.
+
+    Parameters
+    ----------
+    engine
+        From ``open_engine(..., durable=True)``; an SQLite file on a local disk.
+    destination
+        The ISPyB: see ``engines.destination_of``. Records for another one are listed, never delivered.
+    clock
+        Local time.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        destination: str,
+        clock: Callable[[], datetime.datetime] = datetime.datetime.now,
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self.destination = destination
+
+    @property
+    def path(self) -> Path:
+        """The SQLite file."""
+        return Path(self._engine.url.database or "").absolute()
+
+    def create_tables(self) -> None:
+        """Make the tables that are not there."""
+        with writing(self._engine, "create the outbox") as connection:
+            OutboxBase.metadata.create_all(connection)
+
+    def append(self, result: CollectionResult | MergedResult, processing_key: str | None = None) -> int:
+        """Put a result at the end of the queue; returns its id in the outbox.
+
+        What still waits to say that the same result is running is needless then, and goes. It stays
+        before a failure: ISPyB's row of an earlier success depends on whether it was said.
+        """
+        kind, subject = _kind_and_subject(result)
+        now = self._clock()
+        with writing(self._engine, "append") as connection:
+            if result.status is not ResultStatus.FAILED:
+                connection.execute(
+                    delete(OUTBOX).where(
+                        OUTBOX.c.state == RecordState.WAITING.value,
+                        OUTBOX.c.destination == self.destination,
+                        OUTBOX.c.subject == subject,
+                        OUTBOX.c.resultKey == result.key,
+                        OUTBOX.c.resultStatus == ResultStatus.RUNNING.value,
+                    )
+                )
+            values = {
+                "destination": self.destination,
+                "kind": kind,
+                "subject": subject,
+                "resultKey": result.key,
+                "resultStatus": result.status.value,
+                "processingKey": processing_key,
+                "record": result.model_dump_json(),
+                "state": RecordState.WAITING.value,
+                "enqueued": now,
+                "attempts": 0,
+                "changedAt": now,
+                "reason": "",
+            }
+            (record_id,) = connection.execute(insert(OUTBOX).values(values)).inserted_primary_key or (0,)
+        return record_id
+
+    def next_waiting(self) -> OutboxRecord | None:
+        """Oldest record that waits for this ISPyB; None if ISPyB has everything."""
+        found = self._records(
+            _in_order()
+            .where(
+                OUTBOX.c.state == RecordState.WAITING.value,
+                OUTBOX.c.destination == self.destination,
+            )
+            .limit(1)
+        )
+        return found[0] if found else None
+
+    def records(self, state: RecordState) -> list[OutboxRecord]:
+        """List the records in a state, oldest first; those for another ISPyB too."""
+        return self._records(_in_order().where(OUTBOX.c.state == state.value))
+
+    def among(self, record_ids: Collection[int]) -> list[OutboxRecord]:
+        """List those of the records that are still there, whatever their state."""
+        return self._records(_in_order().where(OUTBOX.c.ssxOutboxId.in_(list(record_ids))))
+
+    def count_waiting(self) -> int:
+        """Count the records that wait for this ISPyB."""
+        query = select(func.count()).where(
+            OUTBOX.c.state == RecordState.WAITING.value, OUTBOX.c.destination == self.destination
+        )
+        with reading(self._engine) as connection:
+            return connection.execute(query).scalar_one()
+
+    def mark_tried(self, record: OutboxRecord, reason: str) -> None:
+        """Note why a record still waits."""
+        self._change(record, attempts=OUTBOX.c.attempts + 1, reason=reason)
+
+    def mark_refused(self, record: OutboxRecord, reason: str) -> None:
+        """Note that ISPyB will never take a record."""
+        refused = RecordState.REFUSED.value
+        self._change(record, attempts=OUTBOX.c.attempts + 1, reason=reason, state=refused)
+
+    def mark_delivered(self, record: OutboxRecord, program_id: int | None) -> None:
+        """Note that ISPyB has a record."""
+        delivered = RecordState.DELIVERED.value
+        self._change(
+            record,
+            attempts=OUTBOX.c.attempts + 1,
+            reason="",
+            state=delivered,
+            autoProcProgramId=program_id,
+        )
+
+    def retry(self, record_id: int | None = None) -> int:
+        """Let a refused record, or all, wait again for the ISPyB configured now; returns how many do.
+
+        One that waits for another ISPyB is moved to this one, if it is named.
+
+        Raises
+        ------
+        NotFoundError
+            The record named is neither refused nor waiting for another ISPyB.
+        """
+        refused = OUTBOX.c.state == RecordState.REFUSED.value
+        if record_id is None:
+            chosen = refused & (OUTBOX.c.destination == self.destination)
+        else:
+            elsewhere = (OUTBOX.c.state == RecordState.WAITING.value) & (
+                OUTBOX.c.destination != self.destination
+            )
+            chosen = (OUTBOX.c.ssxOutboxId == record_id) & (refused | elsewhere)
+        changes = {"state": RecordState.WAITING.value, "destination": self.destination}
+        with writing(self._engine, "retry") as connection:
+            n_chosen = connection.execute(
+                update(OUTBOX).where(chosen).values(changes | {"changedAt": self._clock()})
+            ).rowcount
+        if record_id is not None and not n_chosen:
+            raise NotFoundError(_not_there(record_id, "is tried again"))
+        return n_chosen
+
+    def drop(self, record_id: int) -> OutboxRecord:
+        """Forget a record that is refused, or waits for another ISPyB; returns what it was.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such record.
+        """
+        found = [
+            record
+            for record in self.among([record_id])
+            if record.state is RecordState.REFUSED
+            or (record.state is RecordState.WAITING and record.destination != self.destination)
+        ]
+        if not found:
+            raise NotFoundError(_not_there(record_id, "may be dropped"))
+        with writing(self._engine, "drop") as connection:
+            connection.execute(delete(OUTBOX).where(OUTBOX.c.ssxOutboxId == record_id))
+        return found[0]
+
+    def thin_out(self) -> None:
+        """Forget what was delivered long ago."""
+        old = self._clock() - DELIVERED_KEPT
+        with writing(self._engine, "thin out") as connection:
+            connection.execute(
+                delete(OUTBOX).where(OUTBOX.c.state == RecordState.DELIVERED.value, OUTBOX.c.changedAt < old)
+            )
+
+    def _change(self, record: OutboxRecord, **values: Any) -> None:
+        """Change a record that still waits; one that went meanwhile, as needless, stays gone."""
+        where = (
+            OUTBOX.c.ssxOutboxId == record.record_id,
+            OUTBOX.c.state == RecordState.WAITING.value,
+        )
+        with writing(self._engine, "change") as connection:
+            connection.execute(update(OUTBOX).where(*where).values(changedAt=self._clock(), **values))
+
+    def _records(self, query: Select[*tuple[Any, ...]]) -> list[OutboxRecord]:
+        with reading(self._engine) as connection:
+            return [_record_from(row) for row in connection.execute(query)]
+
+
+def _in_order() -> Select[*tuple[Any, ...]]:
+    return select(*OUTBOX.columns).order_by(OUTBOX.c.ssxOutboxId)
+
+
+def _kind_and_subject(result: CollectionResult | MergedResult) -> tuple[str, str]:
+    if isinstance(result, CollectionResult):
+        return "collection", f"data collection {result.data_collection_id}"
+    return "merged", f"merge {result.name}"
+
+
+def _not_there(record_id: int, what: str) -> str:
+    return (
+        f"the outbox has no record {record_id} that {what}: only one that ISPyB refused, or that waits for "
+        "another ISPyB; see ssx ispyb outbox"
+    )
+
+
+def _record_from(row: Row[Any]) -> OutboxRecord:
+    return OutboxRecord(
+        record_id=row.ssxOutboxId,
+        destination=row.destination,
+        kind=row.kind,
+        subject=row.subject,
+        status=ResultStatus(row.resultStatus),
+        processing_key=row.processingKey,
+        content=row.record,
+        state=RecordState(row.state),
+        enqueued=row.enqueued,
+        attempts=row.attempts,
+        changed_at=row.changedAt,
+        reason=row.reason,
+        program_id=row.autoProcProgramId,
+    )
