@@ -125,6 +125,8 @@ def _open_mariadb(url: URL) -> Engine:
             "connect_timeout": CONNECT_TIMEOUT_S,
             "read_timeout": READ_TIMEOUT_S,
             "write_timeout": READ_TIMEOUT_S,
+            # TLS where the server has it, but not to a socket on the same machine: it costs 40 ms each time
+            "ssl_disabled": "unix_socket" in url.query,
             # else a server may cut texts and turn unknown enum labels into '' without a word
             "init_command": "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')",
         },

@@ -1,9 +1,11 @@
 """A MariaDB of the tests' own, and the schemas that facilities publish in it.
 
 The server runs on a temporary folder and listens on a socket only. Each published schema is made by
-its own package (see data/published_schemas) and then copied, table by table, for each test.
+its own package (see data/published_schemas) and then copied, table by table, into a database of its own
+(see kept_databases.py).
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -38,6 +40,7 @@ FASTER = (
     "--skip-log-bin",
     "--skip-innodb-doublewrite",
     "--innodb-flush-method=nosync",
+    "--skip-innodb-file-per-table",  # TRUNCATE then makes no file: seven times as fast
 )
 """A server that nobody else reaches, and whose data nobody misses."""
 
@@ -118,23 +121,29 @@ def running_mariadb() -> Iterator[MariadbServer]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def new_database_name() -> str:
+    """A name that no database has yet."""
+    return f"ispyb_{uuid.uuid4().hex[:8]}"
+
+
+def run_as_root(server: MariadbServer, statement: str) -> None:
+    """Run a statement that belongs to no database, e.g. CREATE DATABASE, CREATE USER, GRANT."""
+    with (
+        pymysql.connect(unix_socket=str(server.socket), user="root") as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(statement)
+
+
 @contextmanager
 def new_database(server: MariadbServer) -> Iterator[Engine]:
-    """An empty database, dropped at the end."""
-    name = f"ispyb_{uuid.uuid4().hex[:8]}"
-    with (
-        pymysql.connect(unix_socket=str(server.socket), user="root") as connection,
-        connection.cursor() as cursor,
-    ):
-        cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
-        engine = open_engine(server.url(name))
-        yield engine
-        engine.dispose()
-    with (
-        pymysql.connect(unix_socket=str(server.socket), user="root") as connection,
-        connection.cursor() as cursor,
-    ):
-        cursor.execute(f"DROP DATABASE {name}")
+    """An empty database, dropped at the end: for what the kept ones cannot do."""
+    name = new_database_name()
+    run_as_root(server, f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    engine = open_engine(server.url(name))
+    yield engine
+    engine.dispose()
+    run_as_root(server, f"DROP DATABASE {name}")
 
 
 def create_statements(engine: Engine, tables: Iterable[str]) -> list[str]:
@@ -148,6 +157,12 @@ def our_statements(server: MariadbServer) -> list[str]:
     with new_database(server) as engine:
         create_ispyb_tables(engine)
         return create_statements(engine, Base.metadata.tables)
+
+
+def schema_identity(facility: str) -> str:
+    """Name of what ``published_statements`` returns: another one if that would differ."""
+    parts = (PACKAGES[facility], CREATE_ALL.read_text(), *sorted(Base.metadata.tables))
+    return f"{facility}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
 
 def published_statements(server: MariadbServer, facility: str) -> list[str]:

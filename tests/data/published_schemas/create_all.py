@@ -1,11 +1,11 @@
-"""Make the tables of a published ISPyB package in an empty database; print the names of those we need.
+"""Make tables of a published ISPyB package in an empty database, and print their names.
 
 Runs in a throw-away environment that has just the package and PyMySQL, since all of them own the
 package name ``ispyb``:
 
     uv run --no-project --with ispyb-models==1.1.0 --with pymysql python create_all.py URL TABLE...
 
-``TABLE...`` are those that we touch; printed are these, as far as they are there, and all that they refer to.
+``TABLE...`` are those that we touch; made are these, as far as they are there, and all that they refer to.
 """
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
@@ -25,7 +25,6 @@ url, *wanted = sys.argv[1:]
 metadata = Base.metadata
 for name in [name for name in metadata.tables if name.lower().startswith("v_")]:
     metadata.remove(metadata.tables[name])  # views, which the packages declare as tables
-metadata.create_all(create_engine(url))
 
 needed: set[str] = set()
 waiting = [name for name in wanted if name in metadata.tables]
@@ -34,4 +33,5 @@ while waiting:
     if name not in needed:
         needed.add(name)
         waiting += [key.column.table.name for key in metadata.tables[name].foreign_keys]
+metadata.create_all(create_engine(url), tables=[metadata.tables[name] for name in needed])
 print(json.dumps(sorted(needed)))

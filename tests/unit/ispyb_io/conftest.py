@@ -2,7 +2,6 @@
 
 import datetime
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,13 @@ from ispyb_io.embedded import create_embedded_ispyb
 from ispyb_io.ledger import Ledger
 from ispyb_io.orm_client import OrmClient
 from ispyb_io.records import Event, EventChain, SsxDetails
+from tests.kept_databases import KeptDatabases
 from tests.mariadb import (
     MariadbServer,
-    make_tables,
-    new_database,
     our_statements,
     published_statements,
     running_mariadb,
+    schema_identity,
 )
 
 START = datetime.datetime(2026, 11, 21, 9, 0, 0)
@@ -33,14 +32,30 @@ def mariadb() -> Iterator[MariadbServer]:
 
 
 @pytest.fixture(scope="session")
-def mariadb_statements(mariadb: MariadbServer) -> Callable[[str], list[str]]:
-    """The tables of a kind of ISPyB as statements; each is looked up once a session."""
+def mariadb_statements(mariadb: MariadbServer, pytestconfig: pytest.Config) -> Callable[[str], list[str]]:
+    """The tables of a kind of ISPyB as statements.
 
-    @cache
+    A published schema never changes, so it is made once and kept in pytest's cache (--cache-clear
+    makes it anew).
+    """
+
     def statements(kind: str) -> list[str]:
-        return our_statements(mariadb) if kind == "ours" else published_statements(mariadb, kind)
+        if kind == "ours":
+            return our_statements(mariadb)
+        kept = f"published_schemas/{schema_identity(kind)}"
+        found = pytestconfig.cache.get(kept, None)
+        if found is None:
+            found = published_statements(mariadb, kind)
+            pytestconfig.cache.set(kept, found)
+        return found
 
     return statements
+
+
+@pytest.fixture(scope="session")
+def kept_databases(mariadb: MariadbServer, mariadb_statements: Callable[[str], list[str]]) -> KeptDatabases:
+    """A database of each kind for the whole session, emptied after each test."""
+    return KeptDatabases(mariadb, mariadb_statements)
 
 
 @pytest.fixture
@@ -51,34 +66,30 @@ def sqlite_ispyb(tmp_path: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def mariadb_ispyb(mariadb: MariadbServer, mariadb_statements: Callable[[str], list[str]]) -> Iterator[Engine]:
+def mariadb_ispyb(kept_databases: KeptDatabases) -> Iterator[Engine]:
     """MariaDB with the tables as we make them."""
-    with new_database(mariadb) as engine:
-        make_tables(engine, mariadb_statements("ours"))
+    with kept_databases["ours"].lent() as engine:
         yield engine
 
 
 @pytest.fixture
-def esrf_ispyb(mariadb: MariadbServer, mariadb_statements: Callable[[str], list[str]]) -> Iterator[Engine]:
+def esrf_ispyb(kept_databases: KeptDatabases) -> Iterator[Engine]:
     """MariaDB with the tables as ispyb-models makes them."""
-    with new_database(mariadb) as engine:
-        make_tables(engine, mariadb_statements("esrf"))
+    with kept_databases["esrf"].lent() as engine:
         yield engine
 
 
 @pytest.fixture
-def maxiv_ispyb(mariadb: MariadbServer, mariadb_statements: Callable[[str], list[str]]) -> Iterator[Engine]:
+def maxiv_ispyb(kept_databases: KeptDatabases) -> Iterator[Engine]:
     """MariaDB with the tables as ispyb-models-pyispyb makes them."""
-    with new_database(mariadb) as engine:
-        make_tables(engine, mariadb_statements("maxiv"))
+    with kept_databases["maxiv"].lent() as engine:
         yield engine
 
 
 @pytest.fixture
-def diamond_ispyb(mariadb: MariadbServer, mariadb_statements: Callable[[str], list[str]]) -> Iterator[Engine]:
+def diamond_ispyb(kept_databases: KeptDatabases) -> Iterator[Engine]:
     """MariaDB with the tables as Diamond's ispyb.sqlalchemy makes them."""
-    with new_database(mariadb) as engine:
-        make_tables(engine, mariadb_statements("diamond"))
+    with kept_databases["diamond"].lent() as engine:
         yield engine
 
 
