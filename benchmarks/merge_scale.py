@@ -220,6 +220,7 @@ def main(arguments: argparse.Namespace) -> None:
         for step, seconds in cost["steps"].items():
             print(f"  {step:20s}{seconds:8.1f} s")
         print(f"  {'all else':20s}{cost['wall'] - sum(cost['steps'].values()):8.1f} s")
+        print(f"prepared for the next merge: {size_of(folder / 'out' / 'prepared'):.2f} GB")
         peak = cost["peak"]
         print(f"peak memory {peak['RssAnon'] / 1e6:.2f} GB, with mapped files {peak['VmRSS'] / 1e6:.2f} GB")
         print(f"CC to the truth {cc_to_truth(merged, arguments.observations):.4f}", flush=True)

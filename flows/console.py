@@ -47,11 +47,7 @@ def print_origin(outcome: Outcome, *, now: bool = True) -> None:
     """
     console = Console()
     if now:
-        merge = "was there already" if outcome.merge.reused else "is new"
-        reused = (
-            f"{outcome.chunks_reused} of {outcome.chunks_done} chunks were there already, the merge {merge}"
-        )
-        print_lines(console, [reused, *(f"changed: {change}" for change in outcome.changes)])
+        print_lines(console, [reuse_line(outcome), *(f"changed: {change}" for change in outcome.changes)])
     print_lines(console, [f"missing: {line}" for line in outcome.merge.missing])
     print_lines(console, [f"note: {line}" for line in outcome.merge.warnings])
     print_lines(console, [f"note: {line}" for line in outcome.notices])
@@ -61,6 +57,21 @@ def print_origin(outcome: Outcome, *, now: bool = True) -> None:
     if outcome.program_ids:
         ids = ", ".join(map(str, outcome.program_ids))
         print_lines(console, [f"ISPyB   AutoProcProgram {ids}"])
+
+
+def reuse_line(outcome: Outcome) -> str:
+    """What of the result was there before."""
+    merge, chunks = (
+        outcome.merge,
+        f"{outcome.chunks_reused} of {outcome.chunks_done} chunks were there already",
+    )
+    if merge.reused:
+        return f"{chunks}, the merge was there already"
+    prepared = merge.chunks_merged - merge.chunks_read
+    return (
+        f"{chunks}, the merge is new: read {merge.chunks_read} of {merge.chunks_merged} chunks"
+        f"{f', {prepared} as an earlier merge prepared them' if prepared else ''}"
+    )
 
 
 def print_places(console: Console, places: Iterable[tuple[str, Path]]) -> None:

@@ -83,7 +83,7 @@ def read_table(folder: Path, name: str, columns: Sequence[str] | None = None) ->
     ChunkError
         The table is missing, damaged or lacks a column.
     """
-    return _read(folder, name, columns).to_pandas()
+    return read_arrow(folder, name, columns).to_pandas()
 
 
 def read_known(folder: Path, name: str, columns: Sequence[str], later: Sequence[str] = ()) -> pd.DataFrame:
@@ -94,25 +94,17 @@ def read_known(folder: Path, name: str, columns: Sequence[str], later: Sequence[
     ChunkError
         The table is missing, damaged or lacks one of the columns.
     """
-    return _read(folder, name, columns, later).to_pandas()
+    return read_arrow(folder, name, columns, later).to_pandas()
 
 
-def read_joined(
-    folders: Sequence[Path], name: str, columns: Sequence[str], later: Sequence[str] = ()
-) -> tuple[pd.DataFrame, list[int]]:
-    """The tables of several folders below each other, and how many rows each has.
+def joined(tables: Sequence[pa.Table]) -> pd.DataFrame:
+    """Tables as of `read_arrow` below each other.
 
-    What one of them lacks of the columns ``later`` is missing in its rows; what all lack is left out.
-
-    Raises
-    ------
-    ChunkError
-        A table is missing, damaged or lacks one of the columns.
+    What one of them lacks of the columns is missing in its rows; what all lack is left out.
     """
-    tables = [_read(folder, name, columns, later).replace_schema_metadata() for folder in folders]
-    filled = [table for table in tables if len(table)]  # empty ones may not know the types of their columns
-    joined = pa.concat_tables(filled or tables[:1], promote_options="permissive")
-    return joined.to_pandas(), [len(table) for table in tables]
+    plain = [table.replace_schema_metadata() for table in tables]
+    filled = [table for table in plain if len(table)]  # empty ones may not know the types of their columns
+    return pa.concat_tables(filled or plain[:1], promote_options="permissive").to_pandas()
 
 
 def read_columns(folder: Path, name: str, columns: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -123,12 +115,20 @@ def read_columns(folder: Path, name: str, columns: Sequence[str]) -> dict[str, N
     ChunkError
         The table is missing, damaged or lacks a column.
     """
-    table = _read(folder, name, columns)
+    table = read_arrow(folder, name, columns)
     return {column: table[column].to_numpy() for column in columns}
 
 
-def _read(folder: Path, name: str, columns: Sequence[str] | None, later: Sequence[str] = ()) -> pa.Table:
-    """Columns of one file, which is opened once: pandas would take twice as long."""
+def read_arrow(folder: Path, name: str, columns: Sequence[str] | None, later: Sequence[str] = ()) -> pa.Table:
+    """Columns of a table as Arrow's, and those of the columns ``later`` that it has.
+
+    The file is opened once: pandas would take twice as long.
+
+    Raises
+    ------
+    ChunkError
+        The table is missing, damaged or lacks one of the columns.
+    """
     path = folder / f"{name}.parquet"
     try:
         with pq.ParquetFile(path) as file:

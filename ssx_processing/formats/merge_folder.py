@@ -18,6 +18,9 @@ from ssx_processing.formats.setting_reference import (
 )
 from ssx_processing.models import FrameCounts, MergeSummary, ReferenceCheck, ShellStatistics, SubsetSummary
 
+OF_THIS_RUN = ("folder", "reused", "chunks_read")
+"""Of a summary, not kept: they say nothing of the result."""
+
 
 @dataclass(frozen=True)
 class SubsetTables:
@@ -101,7 +104,7 @@ def write_merge(
             folder / "shells.json",
             {"overall": _without_nan(asdict(summary.overall)), "shells": _without_nan(shells)},
         )
-        content = {key: value for key, value in asdict(summary).items() if key not in ("folder", "reused")}
+        content = {key: value for key, value in asdict(summary).items() if key not in OF_THIS_RUN}
         write_json(folder / SUMMARY, {**_without_nan(content), "details": _without_nan(dict(details))})
 
 

@@ -41,6 +41,11 @@ class RunFolder:
         return self.path / "merged"
 
     @property
+    def prepared(self) -> Path:
+        """Files from which the chunks merged last are read faster."""
+        return self.path / "prepared"
+
+    @property
     def report(self) -> Path:
         """The page for people."""
         return self.path / "report.html"

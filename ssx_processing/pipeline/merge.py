@@ -135,7 +135,13 @@ def _merge(job: MergeJob) -> MergeSummary:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(1) as beside:
         ready = beside.submit(_wake_numba)
-        data = read_merge_input(job.folders, folder.parent, job.progress, settings.merging)
+        data = read_merge_input(
+            job.folders,
+            folder.parent,
+            RunFolder(job.run_folder).prepared,
+            job.progress,
+            settings.merging,
+        )
         ready.result()
     as_indexed = data.lattices
     data, merged, resolution, warnings = _merge_in_one_setting(job, data, reference, key)

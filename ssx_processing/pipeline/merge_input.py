@@ -1,37 +1,32 @@
 """What a merge reads from chunk folders, in an order that does not depend on how they were cut."""
 
 import hashlib
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from ssx_processing.errors import MergeError
-from ssx_processing.formats.chunk_folder import count_rows, read_columns, read_joined, read_summary
+from ssx_processing.formats.chunk_folder import joined
+from ssx_processing.formats.prepared_chunk import ChunkObservations
 from ssx_processing.kernels.lattice_hash import lattice_hash, random_halves
 from ssx_processing.models import FrameCounts, FrameStatus
-from ssx_processing.pipeline.chunk_columns import A_COLUMNS, CELL_COLUMNS
-from ssx_processing.pipeline.stored_observations import (
-    COLUMNS,
-    ObservationStore,
-    StoredObservations,
-    lattice_label,
-)
+from ssx_processing.pipeline.prepared_chunks import ChunkSource, forget_others
+from ssx_processing.pipeline.stored_observations import ObservationStore, StoredObservations
 from ssx_processing.pipeline.subset_labels import columns_needed, subset_labels
 from ssx_processing.settings import MergingSettings
 
-FRAME_COLUMNS = ["frame", "status", "n_lattices", "file"]
-LATTICE_COLUMNS = ["frame", "lattice", *CELL_COLUMNS, "resolution_limit"]
-LATER_COLUMNS = [*A_COLUMNS, "n_indexed", "rmsd_px", "excitation_width", "wavelength"]
-"""Of lattices, where there are."""
 READ_AHEAD = 2
 """Chunks that are read while one is taken in."""
+ROOM = 120
+"""Bytes for each observation that must be free on the disk for something to be prepared: a merge may need
+half of them for its own arrays."""
 
 Progress = Callable[[str], None]
 
@@ -53,11 +48,14 @@ class MergeInput:
     rank: NDArray[np.uint64]
     """(n_lattices,) random numbers that a sample is drawn by; like the halves they depend on file name,
     frame and lattice only."""
+    chunks_read: int
+    """Chunks whose tables were read; the others had been prepared by an earlier merge."""
 
 
 def read_merge_input(
     chunk_folders: Sequence[Path],
     scratch: Path,
+    prepared: Path,
     progress: Progress | None = None,
     settings: MergingSettings = MergingSettings(),  # noqa: B008 (frozen)
 ) -> MergeInput:
@@ -67,6 +65,8 @@ def read_merge_input(
     ----------
     scratch
         Folder for temporary files, which are used where there are many observations.
+    prepared
+        Folder for files, one a chunk, from which the next merge reads the same chunks faster.
     settings
         Of these the subsets, which are columns of the tables of frames.
 
@@ -79,7 +79,8 @@ def read_merge_input(
     """
     if not chunk_folders:
         raise MergeError("no chunk to merge; process at least one chunk first")
-    frames, lattices = _read_lattices(chunk_folders, columns_needed(settings))
+    sources = _sources(chunk_folders, prepared, sorted(columns_needed(settings)))
+    frames, lattices = _read_lattices(sources)
     counts = _counts(frames)
     if settings.subset_by is not None:
         frames["subset"] = subset_labels(frames, settings)
@@ -88,50 +89,57 @@ def read_merge_input(
     hashes = _file_hash(frames, lattices)
     number = [lattices[name].to_numpy(np.int64) for name in ("frame", "lattice")]
     lattices = lattices.merge(frames, how="left", on=["data_set", "frame"])
-    most = sum(count_rows(folder, "observations") for folder in chunk_folders)
-    store = ObservationStore(most, len(lattices), scratch)
-    chunk, label = lattices["chunk"].to_numpy(), lattice_label(*number)
-    of_chunk = [np.flatnonzero(chunk == i) for i in range(len(chunk_folders))]
+    store = ObservationStore(sum(source.most for source in sources), len(lattices), scratch)
+    chunk = lattices["chunk"].to_numpy()
+    of_chunk = [np.flatnonzero(chunk == i) for i in range(len(sources))]
     # in the order of their lattices; those without any last
     order = sorted(range(len(of_chunk)), key=lambda i: of_chunk[i][0] if len(of_chunk[i]) else len(chunk))
-    tables = _observations([chunk_folders[i] for i in order])
-    for place, (i, table) in enumerate(zip(order, tables, strict=True), start=1):
+    found = _observations([sources[i] for i in order], scratch)
+    for place, (i, observations) in enumerate(zip(order, found, strict=True), start=1):
         if progress is not None:
-            progress(f"reading chunk {place} of {len(chunk_folders)}")
-        store.add(table, of_chunk[i], label[of_chunk[i]])
+            progress(f"reading chunk {place} of {len(sources)}")
+        store.add(observations, of_chunk[i])
+    forget_others(prepared, sources)
     lattices["chunk"] = np.array([folder.name for folder in chunk_folders])[chunk]
-    observations = store.in_order()
+    stored = store.in_order()
     return MergeInput(
         counts,
         lattices,
-        observations,
-        observations.hkl,
+        stored,
+        stored.hkl,
         half=random_halves(hashes, *number),
         rank=lattice_hash(hashes, *number, salt=1),
+        chunks_read=sum(not source.was_prepared for source in sources),
     )
 
 
-def _observations(folders: Sequence[Path]) -> Iterator[dict[str, NDArray[Any]]]:
-    """Observations of one chunk after the other; the next are read meanwhile."""
+def _sources(folders: Sequence[Path], prepared: Path, more: Sequence[str]) -> list[ChunkSource]:
     with ThreadPoolExecutor(READ_AHEAD) as threads:
-        waiting: deque[Future[dict[str, NDArray[Any]]]] = deque()
-        for folder in folders:
-            waiting.append(threads.submit(read_columns, folder, "observations", COLUMNS))
+        return list(threads.map(lambda folder: ChunkSource(folder, prepared, more), folders))
+
+
+def _observations(sources: Sequence[ChunkSource], scratch: Path) -> Iterator[ChunkObservations]:
+    """Observations of one chunk after the other; the next are read meanwhile."""
+    keep = shutil.disk_usage(scratch).free > ROOM * sum(source.most for source in sources)
+    with ThreadPoolExecutor(READ_AHEAD) as threads:
+        waiting: deque[Future[ChunkObservations]] = deque()
+        for source in sources:
+            waiting.append(threads.submit(source.read_observations, keep=keep))
             if len(waiting) > READ_AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def _read_lattices(chunk_folders: Sequence[Path], more: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _read_lattices(sources: Sequence[ChunkSource]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All frames, and all lattices sorted, with the number of their chunk."""
     numbers: dict[str, int] = {}
-    places = [numbers.setdefault(read_summary(folder)["input"], len(numbers)) for folder in chunk_folders]
-    all_frames, n = read_joined(
-        chunk_folders, "frames", FRAME_COLUMNS, ["file_index", *(set(more) - {"file_index", *FRAME_COLUMNS})]
-    )
+    places = [numbers.setdefault(source.input, len(numbers)) for source in sources]
+    all_frames = joined([source.tables.frames for source in sources])
+    n = [len(source.tables.frames) for source in sources]
     all_frames["data_set"] = np.repeat(places, n)
-    all_lattices, n = read_joined(chunk_folders, "lattices", LATTICE_COLUMNS, LATER_COLUMNS)
+    all_lattices = joined([source.tables.lattices for source in sources])
+    n = [len(source.tables.lattices) for source in sources]
     all_lattices["data_set"] = np.repeat(places, n)
     all_lattices["chunk"] = np.repeat(np.arange(len(n)), n)
     if "file_index" not in all_frames:
@@ -142,7 +150,7 @@ def _read_lattices(chunk_folders: Sequence[Path], more: Sequence[str]) -> tuple[
         raise MergeError(f"frame {first} is in two of the chunks; merge only chunks that share no frame")
     if all_lattices.empty:
         raise MergeError(
-            f"no lattice in {len(chunk_folders)} chunks with {len(all_frames)} frames"
+            f"no lattice in {len(sources)} chunks with {len(all_frames)} frames"
             f"{_unreadable(all_frames)}; look at hit and indexing rates before merging"
         )
     return all_frames, all_lattices.sort_values(["data_set", "frame", "lattice"], ignore_index=True)

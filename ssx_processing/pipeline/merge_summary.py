@@ -69,6 +69,7 @@ def summarise(
         shells=shells,
         wilson_b=wilson_b(merged.unit.d, merged.estimate.intensity, merged.unit.epsilon),
         scaling=scaling_words(merged),
+        chunks_read=data.chunks_read,
         subsets=tuple(subsets),
         reference=_reference(merged, overall, settings.merging),
         warnings=(

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ssx_processing.formats.prepared_chunk import MEASURED, ChunkObservations
 from ssx_processing.formats.scratch_arrays import new_array
 from ssx_processing.kernels.integration_table import REJECTED_FLAGS
 
@@ -25,7 +26,6 @@ LARGEST_LATTICE_NUMBER = 1 << 16
 
 _PART = 1 << 22  # observations looked at together
 _TYPICAL = 1_000_000  # observations that say what is typical
-_MEASURED = ("intensity", "noise_variance", "excitation_error", "excitation_sigma")
 
 
 @dataclass(frozen=True)
@@ -76,42 +76,28 @@ class ObservationStore:
     """
 
     def __init__(self, most: int, n_lattices: int, scratch: Path) -> None:
-        self.n, self.new_array = 0, partial(new_array, scratch)
+        self.n, self.some_unknown, self.new_array = 0, False, partial(new_array, scratch)
         self.first, self.count = np.zeros(n_lattices, np.int64), np.zeros(n_lattices, np.int64)
         self.arrays = {"hkl": self.new_array(np.int16, most, 3)} | {
-            name: self.new_array(np.float32, most) for name in _MEASURED
+            name: self.new_array(np.float32, most) for name in MEASURED
         }
 
-    def add(
-        self, table: Mapping[str, NDArray[Any]], rows: NDArray[np.int64], labels: NDArray[np.int64]
-    ) -> None:
-        """Append the good observations of a chunk.
+    def add(self, observations: ChunkObservations, rows: NDArray[np.int64]) -> None:
+        """Append the observations of a chunk.
 
         Parameters
         ----------
-        table
-            `COLUMNS` of its observations.
         rows : (n_lattices of the chunk,) array
             Rows of the chunk's lattices in the table of all, ascending.
-        labels : (n_lattices of the chunk,) array
-            Their `lattice_label`, ascending.
         """
-        good = usable(table)
-        theirs = lattice_label(table["frame"], table["lattice"])
-        place = _places(labels, theirs)
-        chosen = np.flatnonzero(good & (place >= 0))
-        place = place[chosen]
-        if np.any(np.diff(place) < 0):
-            order = np.argsort(place, kind="stable")
-            place, chosen = place[order], chosen[order]
-        n = np.bincount(place, minlength=len(rows))
-        self.first[rows], self.count[rows] = self.n + np.cumsum(n) - n, n
-        own = slice(self.n, self.n + len(chosen))
-        self.n += len(chosen)
-        for i, name in enumerate("hkl"):
-            self.arrays["hkl"][own, i] = table[name][chosen]
-        for name in _MEASURED:
-            self.arrays[name][own] = table[name][chosen]
+        count = observations.count
+        self.first[rows], self.count[rows] = self.n + np.cumsum(count) - count, count
+        own = slice(self.n, self.n + len(observations.intensity))
+        self.n = own.stop
+        self.arrays["hkl"][own] = observations.hkl
+        for name in MEASURED:
+            self.arrays[name][own] = getattr(observations, name)
+        self.some_unknown |= bool(np.isnan(observations.excitation_sigma).any())
 
     def in_order(self) -> StoredObservations:
         """All of them, in the order of their lattices; the store is empty afterwards."""
@@ -121,7 +107,8 @@ class ObservationStore:
                 self.arrays[name] = self._sorted(self.arrays[name], offsets)
         arrays = {name: array[: self.n] for name, array in self.arrays.items()}
         self.arrays = {}
-        return _without_unknown(StoredObservations(offsets, self.new_array, **arrays))
+        stored = StoredObservations(offsets, self.new_array, **arrays)
+        return _without_unknown(stored) if self.some_unknown else stored
 
     def _sorted(self, array: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[Any]:
         new, move = self.new_array(array.dtype, self.n, *array.shape[1:]), self.first - offsets[:-1]
@@ -129,6 +116,37 @@ class ObservationStore:
             rows = np.arange(part.start, part.stop) + move[lattices_of(offsets, part)]
             new[part] = array[rows]
         return new
+
+
+def good_observations(table: Mapping[str, NDArray[Any]], labels: NDArray[np.int64]) -> ChunkObservations:
+    """Those of a chunk that may be merged, in the order of its lattices.
+
+    Parameters
+    ----------
+    table
+        `COLUMNS` of its observations.
+    labels : (n_lattices of the chunk,) array
+        `lattice_label` of its lattices, ascending.
+    """
+    place = _places(labels, lattice_label(table["frame"], table["lattice"]))
+    chosen = np.flatnonzero(usable(table) & (place >= 0))
+    place = place[chosen]
+    if np.any(np.diff(place) < 0):
+        order = np.argsort(place, kind="stable")
+        place, chosen = place[order], chosen[order]
+    noise, error, sigma = (
+        table[name][chosen].astype(np.float32)
+        for name in ("noise_variance", "excitation_error", "excitation_sigma")
+    )
+    unknown = ~(np.isfinite(error) & (sigma > 0))
+    return ChunkObservations(
+        count=np.bincount(place, minlength=len(labels)),
+        hkl=np.stack([table[name][chosen].astype(np.int16) for name in "hkl"], axis=1),
+        intensity=table["intensity"][chosen].astype(np.float32),
+        noise_variance=np.maximum(noise, np.float32(LEAST_VARIANCE)),
+        excitation_error=np.where(unknown, np.float32(0.0), error),
+        excitation_sigma=np.where(unknown, np.float32(np.nan), sigma),
+    )
 
 
 def _places(known: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -155,26 +173,20 @@ def usable(table: Mapping[str, NDArray[Any]] | pd.DataFrame) -> NDArray[np.bool_
 
 
 def _without_unknown(stored: StoredObservations) -> StoredObservations:
-    """Variances are positive; errors and widths that are not known do not matter."""
+    """Widths that are not known do not matter."""
     typical = _typical_width(stored)
     for part in parts_of(stored.offsets):
-        noise = stored.noise_variance[part]
-        np.maximum(noise, LEAST_VARIANCE, out=noise)
-        unknown = ~_has_width(stored, part)
-        stored.excitation_error[part][unknown] = 0.0
-        stored.excitation_sigma[part][unknown] = typical
+        width = stored.excitation_sigma[part]
+        width[np.isnan(width)] = typical
     return stored
-
-
-def _has_width(stored: StoredObservations, part: slice) -> NDArray[np.bool_]:
-    return np.isfinite(stored.excitation_error[part]) & (stored.excitation_sigma[part] > 0)
 
 
 def _typical_width(stored: StoredObservations) -> float:
     """Median width of the first million observations that have one; 1 if none has."""
     found, n = [np.empty(0, np.float32)], 0
     for part in parts_of(stored.offsets):
-        found.append(stored.excitation_sigma[part][_has_width(stored, part)])
+        width = stored.excitation_sigma[part]
+        found.append(width[~np.isnan(width)])
         n += len(found[-1])
         if n >= _TYPICAL:
             break

@@ -35,6 +35,7 @@ STEPS = (
     "merge_steps",
     "merge",
     "population",
+    "prepared_chunks",
     "reflection_table",
     "resolution",
     "sample",

@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 
 from ssx_processing.errors import ChunkError
-from ssx_processing.formats.chunk_folder import read_columns, read_joined, read_known, read_table, write_chunk
+from ssx_processing.formats.chunk_folder import (
+    joined,
+    read_arrow,
+    read_columns,
+    read_known,
+    read_table,
+    write_chunk,
+)
 
 
 @pytest.fixture
@@ -22,8 +29,8 @@ def folders(tmp_path: Path) -> list[Path]:
 
 
 def test_tables_below_each_other_keep_their_types_where_some_are_empty_or_older(folders: list[Path]):
-    table, n = read_joined(folders, "frames", ["frame", "file"], ["width", "never"])
-    assert n == [2, 0, 2]
+    tables = [read_arrow(folder, "frames", ["frame", "file"], ["width", "never"]) for folder in folders]
+    table = joined(tables)
     assert table["frame"].tolist() == [0, 1, 0, 1]
     assert table["file"].tolist() == ["a.h5", "b.h5"] * 2
     np.testing.assert_array_equal(table["width"], [0.5, np.nan, np.nan, np.nan])
