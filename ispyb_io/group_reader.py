@@ -33,17 +33,21 @@ def find_group_ids(
 
     Types match whatever their case and punctuation: where the column is free text, beamlines write SSX-CHIP.
     """
-    plain = {plain_label(name) for name in experiment_types}
     newest = func.max(COLLECTION.c.dataCollectionId)
     query = (
         select(GROUP.c.dataCollectionGroupId)
         .join(COLLECTION, COLLECTION.c.dataCollectionGroupId == GROUP.c.dataCollectionGroupId)
-        .where(_plain(GROUP.c.experimentType).in_(plain), COLLECTION.c.dataCollectionId > newer_than)
+        .where(is_of_type(experiment_types), COLLECTION.c.dataCollectionId > newer_than)
         .group_by(GROUP.c.dataCollectionGroupId)
         .order_by(newest)
         .limit(limit)
     )
     return list(connection.execute(query).scalars())
+
+
+def is_of_type(experiment_types: Collection[str]) -> ColumnElement[bool]:
+    """Condition that a group is of one of these types, however they are written."""
+    return _plain(GROUP.c.experimentType).in_({plain_label(name) for name in experiment_types})
 
 
 def _plain(column: ColumnElement[str | None]) -> ColumnElement[str]:

@@ -4,32 +4,20 @@ Every write is a get-or-create under a unique key and may be repeated, by severa
 the result is the same, and no row doubles.
 """
 
-import datetime
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, or_, select
+from sqlalchemy import Connection, Select, func, inspect, or_, select
 
 from ispyb_io import ledger_tables
-from ispyb_io.ledger_records import (
-    Chunk,
-    GroupKind,
-    Member,
-    Processing,
-    ProcessingGroup,
-    WorkStatus,
-    chunk_from,
-    group_from,
-    processing_from,
-)
-from ispyb_io.protocol import NotFoundError, RejectedError
+from ispyb_io.ledger_groups import GROUP, HISTORY, MEMBER, GroupLedger, require
+from ispyb_io.ledger_records import Chunk, Processing, WorkStatus, chunk_from, processing_from
+from ispyb_io.protocol import RejectedError
 from ispyb_io.results import shorten
 from ispyb_io.tables import table
-from ispyb_io.transactions import insert_row, put, reading, writing
+from ispyb_io.transactions import put, reading, writing
 
-GROUP = table(ledger_tables.SsxProcessingGroup)
-MEMBER = table(ledger_tables.SsxProcessingGroupMember)
 PROCESSING = table(ledger_tables.SsxProcessing)
 CHUNK = table(ledger_tables.SsxChunk)
 UNFINISHED = (WorkStatus.PLANNED, WorkStatus.RUNNING)
@@ -37,7 +25,7 @@ LONGEST_MESSAGE = 2000
 """Characters; MariaDB refuses the whole row for a text of more than 65535 bytes."""
 
 
-class Ledger:
+class Ledger(GroupLedger):
     """The ledger in the database behind an engine; safe to use from several threads and processes.
 
     Parameters
@@ -51,107 +39,22 @@ class Ledger:
         Only its groups and their processings are listed, and those of files without a group.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        clock: Callable[[], datetime.datetime] = datetime.datetime.now,
-        proposal: str | None = None,
-    ) -> None:
-        self._engine = engine
-        self._clock = clock
-        self._proposal = proposal
-
     def create_tables(self) -> None:
-        """Make the tables that are not there; needs the right to do so."""
-        with writing(self._engine, "create the ledger's tables") as connection:
-            ledger_tables.LedgerBase.metadata.create_all(connection)
+        """Make the tables that are not there; needs the right to do so.
 
-    def ensure_group(
-        self,
-        proposal: str,
-        name: str,
-        *,
-        kind: GroupKind = GroupKind.COLLECTED,
-        data_collection_group_id: int | None = None,
-        created_by: str = "",
-    ) -> ProcessingGroup:
-        """Return the group of this name in the proposal, made if it is not there."""
-        if not name or len(name) > 100:
-            raise RejectedError(f"a group's name has 1 to 100 characters, got {len(name)}: {name[:40]!r}")
-        with writing(self._engine, f"group {proposal} {name}") as connection:
-            query = select(GROUP).where(GROUP.c.proposal == proposal, GROUP.c.name == name)
-            if connection.execute(query).first() is None:
-                values = {
-                    "proposal": proposal,
-                    "name": name,
-                    "kind": kind.value,
-                    "dataCollectionGroupId": data_collection_group_id,
-                    "createdBy": created_by[:45],
-                    "createdAt": self._now(),
-                }
-                insert_row(connection, GROUP, values)
-            group = group_from(connection.execute(query).one())
-        if (group.kind, group.data_collection_group_id) != (kind, data_collection_group_id):
+        A ledger of a former version is brought up to date in place: it lacks whole tables only.
+        """
+        try:
+            with writing(self._engine, "create the ledger's tables") as connection:
+                had_history = inspect(connection).has_table(HISTORY.name)
+                ledger_tables.LedgerBase.metadata.create_all(connection)
+                if not had_history:
+                    connection.execute(ledger_tables.first_history())
+        except RejectedError as error:
             raise RejectedError(
-                f"the name {name!r} in {proposal} belongs to a group of kind {group.kind} with "
-                f"data collection group {group.data_collection_group_id}, wanted kind {kind} with "
-                f"{data_collection_group_id}; choose another name"
-            )
-        return group
-
-    def groups(self, proposal: str | None = None) -> list[ProcessingGroup]:
-        """List the groups, of one proposal or of all."""
-        query = select(GROUP).order_by(GROUP.c.ssxProcessingGroupId)
-        if proposal is not None:
-            query = query.where(GROUP.c.proposal == proposal)
-        if self._proposal is not None:
-            query = query.where(self._is_own())
-        with reading(self._engine) as connection:
-            return [group_from(row) for row in connection.execute(query)]
-
-    def _is_own(self) -> ColumnElement[bool]:
-        return func.lower(GROUP.c.proposal) == (self._proposal or "").lower()
-
-    def set_member(self, group_id: int, member: Member, *, changed_by: str = "") -> None:
-        """Put a data collection into a group, or keep it out of it with a reason."""
-        with writing(self._engine, f"group {group_id}") as connection:
-            self._put_member(connection, group_id, member, changed_by)
-
-    def add_members(
-        self, group_id: int, data_collection_ids: Collection[int], *, changed_by: str = ""
-    ) -> None:
-        """Put data collections into a group; those already there, or kept out of it, stay as they are."""
-        with writing(self._engine, f"group {group_id}") as connection:
-            query = select(MEMBER.c.dataCollectionId).where(MEMBER.c.ssxProcessingGroupId == group_id)
-            known = set(connection.execute(query).scalars())
-            for id_ in sorted(set(data_collection_ids) - known):
-                self._put_member(connection, group_id, Member(data_collection_id=id_), changed_by)
-
-    def _put_member(self, connection: Connection, group_id: int, member: Member, changed_by: str) -> None:
-        query = select(GROUP).where(GROUP.c.ssxProcessingGroupId == group_id)
-        _require(connection, query, "group", group_id)
-        key = {"ssxProcessingGroupId": group_id, "dataCollectionId": member.data_collection_id}
-        values = {
-            "included": member.included,
-            "reason": member.reason,
-            "changedBy": changed_by[:45],
-            "changedAt": self._now(),
-        }
-        put(connection, MEMBER, key, values)
-
-    def members(self, group_id: int) -> list[Member]:
-        """List the members of a group, those kept out too."""
-        query = (
-            select(MEMBER)
-            .where(MEMBER.c.ssxProcessingGroupId == group_id)
-            .order_by(MEMBER.c.dataCollectionId)
-        )
-        with reading(self._engine) as connection:
-            rows = connection.execute(query).all()
-        return [
-            Member(data_collection_id=row.dataCollectionId, included=row.included, reason=row.reason)
-            for row in rows
-        ]
+                f"{error}; the ledger's tables are not there or of a former version: their owner runs the "
+                "statements of ispyb_io.ledger_tables.ledger_sql()"
+            ) from error
 
     def begin(
         self,
@@ -214,7 +117,7 @@ class Ledger:
         if status in UNFINISHED:
             raise RejectedError(f"{status} is no outcome; expected success, partial or failed")
         with writing(self._engine, f"processing {key}") as connection:
-            before = _require(connection, _by_key(key), "processing", key)
+            before = require(connection, _by_key(key), "processing", key)
             keep_counts = counts is None or (status is WorkStatus.FAILED and not counts)
             values = {
                 "status": status.value,
@@ -229,7 +132,7 @@ class Ledger:
     def add_program_ids(self, key: str, program_ids: Collection[int]) -> None:
         """Enter ISPyB's ids of what was delivered, at whatever time; they only add up."""
         with writing(self._engine, f"processing {key}") as connection:
-            before = _require(connection, _by_key(key), "processing", key).autoProcProgramIds
+            before = require(connection, _by_key(key), "processing", key).autoProcProgramIds
             together = sorted({*before, *program_ids})
             if together != before:
                 put(connection, PROCESSING, {"processingKey": key}, {"autoProcProgramIds": together})
@@ -293,7 +196,7 @@ class Ledger:
             if chunk.status is WorkStatus.PARTIAL:
                 raise RejectedError(f"chunk {chunk.index}: a chunk is whole or failed, never partial")
         with writing(self._engine, f"processing {processing_key}") as connection:
-            processing = _require(connection, _by_key(processing_key), "processing", processing_key)
+            processing = require(connection, _by_key(processing_key), "processing", processing_key)
             for chunk in chunks:
                 self._record(connection, processing.ssxProcessingId, chunk)
 
@@ -326,16 +229,6 @@ class Ledger:
         )
         with reading(self._engine) as connection:
             return [chunk_from(row) for row in connection.execute(query)]
-
-    def _now(self) -> datetime.datetime:
-        return self._clock().replace(microsecond=0)
-
-
-def _require(connection: Connection, query: Select[Any], what: str, which: object) -> Row[Any]:
-    row = connection.execute(query).first()
-    if row is None:
-        raise NotFoundError(f"there is no {what} {which} in the ledger; begin it first")
-    return row
 
 
 def _by_key(key: str) -> Select[Any]:

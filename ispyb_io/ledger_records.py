@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 from sqlalchemy import Row
 
-from ispyb_io.records import Record
+from ispyb_io.records import Record, Relation
 
 HashText = Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -20,6 +20,8 @@ class GroupKind(StrEnum):
     """It is a DataCollectionGroup, as the beamline made it."""
     CHOSEN = "chosen"
     """A person chose its members."""
+    RULE = "rule"
+    """Its members are found by a rule; later ones join."""
 
 
 class WorkStatus(StrEnum):
@@ -38,6 +40,14 @@ class WorkStatus(StrEnum):
         return self in (WorkStatus.SUCCESS, WorkStatus.PARTIAL)
 
 
+class Rule(Record):
+    """How the members of a group are found."""
+
+    relation: Relation
+    data_collection_group_id: int
+    """The group of ISPyB that the others are related to."""
+
+
 class ProcessingGroup(Record):
     """Data collections that are processed together."""
 
@@ -49,6 +59,8 @@ class ProcessingGroup(Record):
     data_collection_group_id: int | None
     created_by: str
     created_at: datetime.datetime
+    rule: Rule | None = None
+    """Of a group made by a rule."""
 
 
 class Member(Record):
@@ -66,6 +78,15 @@ class Member(Record):
                 f"data collection {self.data_collection_id} is excluded without a reason; give one"
             )
         return self
+
+
+class MembershipChange(Record):
+    """One entry of the history of a group."""
+
+    member: Member
+    """As it was from then on."""
+    changed_by: str
+    changed_at: datetime.datetime
 
 
 class Processing(Record):
@@ -118,7 +139,8 @@ class Chunk(Record):
 
 
 def group_from(row: Row[Any]) -> ProcessingGroup:
-    """Make a processing group of its row."""
+    """Make a processing group of its row, joined with that of its rule."""
+    relation, of = row.relation, row.ruleDataCollectionGroupId
     return ProcessingGroup(
         group_id=row.ssxProcessingGroupId,
         proposal=row.proposal,
@@ -127,7 +149,13 @@ def group_from(row: Row[Any]) -> ProcessingGroup:
         data_collection_group_id=row.dataCollectionGroupId,
         created_by=row.createdBy,
         created_at=row.createdAt,
+        rule=None if relation is None else Rule(relation=Relation(relation), data_collection_group_id=of),
     )
+
+
+def member_from(row: Row[Any]) -> Member:
+    """Make a member of its row, or of one of its history."""
+    return Member(data_collection_id=row.dataCollectionId, included=row.included, reason=row.reason)
 
 
 def processing_from(row: Row[Any]) -> Processing:

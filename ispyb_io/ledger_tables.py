@@ -1,14 +1,29 @@
-"""Our four tables, with the unique keys that ISPyB lacks.
+"""Our tables, with the unique keys that ISPyB lacks.
 
 They may live in the ISPyB database, where its owner runs the SQL that ``ledger_sql`` prints, or in a
 database of their own. So they refer to ISPyB's rows by plain ids, without foreign keys, and are named
 and spelt as ISPyB's tables are.
+
+The ledger grows by tables, never by columns of a table that is there: then what makes a new ledger also
+brings an old one up to date, on every server.
 """
 
 import datetime
 from typing import Annotated, Any
 
-from sqlalchemy import JSON, DateTime, Float, Integer, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    Float,
+    Insert,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    insert,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.schema import CreateTable
@@ -66,6 +81,36 @@ class SsxProcessingGroupMember(LedgerBase):
     changedAt: Mapped[datetime.datetime]
 
 
+class SsxProcessingGroupHistory(LedgerBase):
+    """One change of a membership, from the first on; rows are added and never changed."""
+
+    __tablename__ = "SsxProcessingGroupHistory"
+    __table_args__ = (
+        UniqueConstraint(
+            "ssxProcessingGroupId", "dataCollectionId", "changeNumber", name="ssx_membership_change"
+        ),
+    )
+    ssxProcessingGroupHistoryId: Mapped[Key]
+    ssxProcessingGroupId: Mapped[int] = reference("SsxProcessingGroup.ssxProcessingGroupId")
+    dataCollectionId: Mapped[int] = mapped_column(index=True)
+    changeNumber: Mapped[int]
+    included: Mapped[bool]
+    reason: Mapped[Text255]
+    changedBy: Mapped[Text45]
+    changedAt: Mapped[datetime.datetime]
+
+
+class SsxProcessingGroupRule(LedgerBase):
+    """How members are found for a group that was made by a rule."""
+
+    __tablename__ = "SsxProcessingGroupRule"
+    __table_args__ = (UniqueConstraint("ssxProcessingGroupId", name="ssx_rule"),)
+    ssxProcessingGroupRuleId: Mapped[Key]
+    ssxProcessingGroupId: Mapped[int] = reference("SsxProcessingGroup.ssxProcessingGroupId")
+    relation: Mapped[Text45]
+    dataCollectionGroupId: Mapped[int]
+
+
 class SsxProcessing(LedgerBase):
     """One processing of a group with one input and one set of settings; its key is the hash of these."""
 
@@ -107,8 +152,25 @@ class SsxChunk(LedgerBase):
     changedAt: Mapped[datetime.datetime]
 
 
+def first_history() -> Insert:
+    """Statement that begins the history of members from before there was one with how they are now."""
+    member, history = SsxProcessingGroupMember.__table__, SsxProcessingGroupHistory.__table__
+    names = ["ssxProcessingGroupId", "dataCollectionId", "included", "reason", "changedBy", "changedAt"]
+    is_known = (
+        select(history.c.changeNumber)
+        .where(*(history.c[name] == member.c[name] for name in names[:2]))
+        .exists()
+    )
+    source = select(*(member.c[name] for name in names), literal_column("1")).where(~is_known)
+    return insert(SsxProcessingGroupHistory).from_select([*names, "changeNumber"], source)
+
+
 def ledger_sql(dialect: str = "mysql") -> str:
-    """Return the statements that make the ledger's tables, for the owner of an ISPyB database."""
+    """Return the statements that make the ledger's tables, for the owner of an ISPyB database.
+
+    They also bring a ledger of a former version up to date, and may be run again.
+    """
     compiler = {"mysql": mysql.dialect, "sqlite": sqlite.dialect}[dialect]()
-    ordered = LedgerBase.metadata.sorted_tables
-    return "\n".join(f"{str(CreateTable(t).compile(dialect=compiler)).strip()};\n" for t in ordered)
+    tables = [CreateTable(t, if_not_exists=True) for t in LedgerBase.metadata.sorted_tables]
+    statements = [*tables, first_history()]
+    return "\n".join(f"{str(statement.compile(dialect=compiler)).strip()};\n" for statement in statements)

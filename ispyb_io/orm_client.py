@@ -8,7 +8,8 @@ from sqlalchemy import Connection, Engine
 from ispyb_io.flavour import Flavour
 from ispyb_io.group_reader import find_group_ids, read_groups
 from ispyb_io.protocol import SSX_EXPERIMENT_TYPES, NotFoundError
-from ispyb_io.records import DataCollectionGroup, Offers
+from ispyb_io.records import DataCollectionGroup, Offers, Relation
+from ispyb_io.related_groups import find_ids_of_groups_with, find_related_ids
 from ispyb_io.result_writer import ResultWriter
 from ispyb_io.results import CollectionResult, MergedResult
 from ispyb_io.transactions import reading, writing
@@ -57,6 +58,26 @@ class OrmClient:
         if not groups:
             raise NotFoundError(f"there is no data collection group {group_id} in ISPyB")
         return groups[0]
+
+    def related_groups(
+        self,
+        group_id: int,
+        relation: Relation,
+        experiment_types: Collection[str] = SSX_EXPERIMENT_TYPES,
+    ) -> list[DataCollectionGroup]:
+        """Find the groups that have sample, protein or sample group in common with one, and itself."""
+        with reading(self._engine) as connection:
+            flavour = self._flavour(connection)
+            ids = find_related_ids(connection, flavour, group_id, relation, experiment_types)
+            return read_groups(connection, flavour, ids)
+
+    def groups_with(
+        self, *, data_collection_ids: Collection[int] = (), sample_ids: Collection[int] = ()
+    ) -> list[DataCollectionGroup]:
+        """Find the groups that hold one of these data collections, or have one of these samples."""
+        with reading(self._engine) as connection:
+            ids = find_ids_of_groups_with(connection, data_collection_ids, sample_ids)
+            return read_groups(connection, self._flavour(connection), ids)
 
     def record_collection_result(self, result: CollectionResult) -> int:
         """Write what processing one data collection gave; returns the autoProcProgramId."""

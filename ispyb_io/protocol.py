@@ -11,7 +11,7 @@ Nothing above this package learns of SQLAlchemy's exceptions.
 from collections.abc import Collection
 from typing import Protocol
 
-from ispyb_io.records import DataCollectionGroup, Offers
+from ispyb_io.records import DataCollectionGroup, Offers, Relation
 from ispyb_io.results import CollectionResult, MergedResult
 
 SSX_EXPERIMENT_TYPES = ("SSX-Chip", "SSX-Jet", "Serial Fixed", "Serial Jet")
@@ -67,6 +67,24 @@ class IspybClient(Protocol):
 
     def group(self, group_id: int) -> DataCollectionGroup:
         """One data collection group with its data collections; NotFoundError if there is none."""
+        ...
+
+    def related_groups(
+        self,
+        group_id: int,
+        relation: Relation,
+        experiment_types: Collection[str] = SSX_EXPERIMENT_TYPES,
+    ) -> list[DataCollectionGroup]:
+        """Find the groups that have sample, protein or sample group in common with one, and itself.
+
+        NotFoundError if there is no such group, RejectedError if it has none of that.
+        """
+        ...
+
+    def groups_with(
+        self, *, data_collection_ids: Collection[int] = (), sample_ids: Collection[int] = ()
+    ) -> list[DataCollectionGroup]:
+        """Find the groups that hold one of these data collections, or have one of these samples."""
         ...
 
     def record_collection_result(self, result: CollectionResult) -> int:

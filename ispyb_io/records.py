@@ -5,6 +5,7 @@ What is written is in ``results.py``.
 
 import datetime
 import re
+from enum import StrEnum
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -17,6 +18,17 @@ class Record(BaseModel):
     """Frozen, no unknown keys, descriptions from the strings below the fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Relation(StrEnum):
+    """What data collection groups have in common with one of them."""
+
+    SAMPLE = "same-sample"
+    """The same BLSample."""
+    PROTEIN = "same-protein"
+    """The same Protein, or one with the same acronym in the same proposal."""
+    SAMPLE_GROUP = "same-sample-group"
+    """A sample that is in a BLSampleGroup with its sample."""
 
 
 class SampleComponent(Record):
@@ -74,6 +86,8 @@ class Sample(Record):
     space_group: str | None = None
     """As in ISPyB, e.g. P43212; not checked here."""
     components: tuple[SampleComponent, ...] = ()
+    sample_group_ids: tuple[int, ...] = ()
+    """BLSampleGroups that it is in."""
 
 
 class Event(Record):

@@ -85,7 +85,7 @@ class ResultWriter:
         self._require_collections([member.data_collection_id for member in result.members])
         suffix = f" merge:{result.name}"
         environment = PREFIX + result.key + suffix
-        existing = self._ours(_programs_on_any_of(result.members), suffix)
+        existing = self._ours(_programs_on_any_of(result), suffix)
         if existing is not None:
             _refuse_if_older(existing, environment, result.started)
             if (
@@ -222,8 +222,8 @@ class ResultWriter:
         )
 
 
-def _programs_on_any_of(members: Iterable[MergedMember]) -> Select[*tuple[Any, ...]]:
-    ids = [member.data_collection_id for member in members]
+def _programs_on_any_of(result: MergedResult) -> Select[*tuple[Any, ...]]:
+    ids = {*result.ever_members, *(member.data_collection_id for member in result.members)}
     on_members = select(INTEGRATION.c.autoProcProgramId).where(INTEGRATION.c.dataCollectionId.in_(ids))
     return select(*FOUND_BY).where(PROGRAM.c.autoProcProgramId.in_(on_members))
 

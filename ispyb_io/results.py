@@ -172,6 +172,13 @@ class MergedResult(_Result):
     name: Annotated[str, Field(min_length=1, max_length=100)]
     """What was merged, e.g. "chip 7: dark". A later success of the same name replaces this one."""
     members: Annotated[tuple[MergedMember, ...], Field(min_length=1)]
+    ever_members: frozenset[int] = frozenset()
+    """Data collections that an earlier result of this name may be recorded at, though they are in this one no
+    more: those that were ever in the group."""
+    sample_group_id: int | None = None
+    """BLSampleGroup that all members belong to."""
+    sample_id: int | None = None
+    """BLSample that all members are of."""
     space_group: Annotated[str, Field(min_length=1, max_length=45)] | None = None
     """e.g. P43212. Required of a success, like the cell and the overall statistics."""
     unit_cell: MeasuredCell | None = None

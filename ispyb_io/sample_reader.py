@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, RowMapping, Table
+from sqlalchemy import Connection, RowMapping, Table, select
 
 from ispyb_io import tables
 from ispyb_io.flavour import Flavour
@@ -15,6 +15,7 @@ SAMPLE, CRYSTAL, PROTEIN = table(tables.BLSample), table(tables.Crystal), table(
 IN_SAMPLE, IN_CRYSTAL = table(tables.SampleComposition), table(tables.CrystalComposition)
 COMPONENT, COMPONENT_TYPE = table(tables.Component), table(tables.ComponentType)
 CONCENTRATION_TYPE = table(tables.ConcentrationType)
+IN_SAMPLE_GROUP = table(tables.BLSampleGroup_has_BLSample)
 CELL_COLUMNS = ("cell_a", "cell_b", "cell_c", "cell_alpha", "cell_beta", "cell_gamma")
 
 Components = dict[int, list[SampleComponent]]
@@ -33,10 +34,13 @@ def read_samples(connection: Connection, flavour: Flavour, ids: Collection[int])
     crystal_ids = {row["Crystal_crystalId"] for row in rows} - {None}
     in_sample = _components(connection, flavour, IN_SAMPLE, "blSampleId", ids)
     in_crystal = _components(connection, flavour, IN_CRYSTAL, "crystalId", crystal_ids)
-    return {row["BLSample_blSampleId"]: _sample(row, in_sample, in_crystal) for row in rows}
+    groups = _sample_groups(connection, flavour, ids)
+    return {row["BLSample_blSampleId"]: _sample(row, in_sample, in_crystal, groups) for row in rows}
 
 
-def _sample(row: RowMapping, in_sample: Components, in_crystal: Components) -> Sample:
+def _sample(
+    row: RowMapping, in_sample: Components, in_crystal: Components, groups: dict[int, list[int]]
+) -> Sample:
     sample, crystal, protein = (values_of(row, name) for name in ("BLSample", "Crystal", "Protein"))
     return Sample(
         sample_id=sample("blSampleId"),
@@ -49,6 +53,7 @@ def _sample(row: RowMapping, in_sample: Components, in_crystal: Components) -> S
             *in_crystal.get(crystal("crystalId"), ()),
             *in_sample.get(sample("blSampleId"), ()),
         ),
+        sample_group_ids=tuple(groups.get(sample("blSampleId"), ())),
     )
 
 
@@ -57,6 +62,19 @@ def _unit_cell(values: Sequence[float | None]) -> UnitCell | None:
     a, b, c, alpha, beta, gamma = (value or 0.0 for value in values)
     cell = (a, b, c, alpha, beta, gamma)
     return cell if min(cell) > 0 else None
+
+
+def _sample_groups(
+    connection: Connection, flavour: Flavour, sample_ids: Collection[int]
+) -> dict[int, list[int]]:
+    """BLSampleGroups of each sample."""
+    found: dict[int, list[int]] = defaultdict(list)
+    if flavour.has(IN_SAMPLE_GROUP.name):
+        keys = IN_SAMPLE_GROUP.c.blSampleGroupId, IN_SAMPLE_GROUP.c.blSampleId
+        query = select(*keys).order_by(keys[0])
+        for row in rows_of(connection, query, keys[1], sample_ids):
+            found[row["blSampleId"]].append(row["blSampleGroupId"])
+    return found
 
 
 def _components(

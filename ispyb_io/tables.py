@@ -175,6 +175,22 @@ class BLSample(Base):
     comments: Mapped[Text1024 | None]
 
 
+class BLSampleGroup(Base):
+    """Samples that somebody put together."""
+
+    __tablename__ = "BLSampleGroup"
+    blSampleGroupId: Mapped[Key]
+    name: Mapped[Text100 | None]
+
+
+class BLSampleGroup_has_BLSample(Base):
+    """Which samples those are."""
+
+    __tablename__ = "BLSampleGroup_has_BLSample"
+    blSampleGroupId: Mapped[int] = reference("BLSampleGroup.blSampleGroupId", primary_key=True)
+    blSampleId: Mapped[int] = reference("BLSample.blSampleId", primary_key=True)
+
+
 class SampleComposition(Base):
     """Which components a sample has."""
 

@@ -18,6 +18,7 @@ from ispyb_io.ledger_tables import (
     SsxChunk,
     SsxProcessing,
     SsxProcessingGroup,
+    SsxProcessingGroupHistory,
     SsxProcessingGroupMember,
     ledger_sql,
 )
@@ -26,6 +27,13 @@ from ispyb_io.tables import table
 
 from .rows import count
 
+MODELS = (
+    SsxProcessingGroup,
+    SsxProcessingGroupMember,
+    SsxProcessingGroupHistory,
+    SsxProcessing,
+    SsxChunk,
+)
 COUNTS = {"frames_total": 200, "frame_hits": 80}
 
 
@@ -220,11 +228,10 @@ def test_eight_writers_make_one_of_each(ledger: Ledger):
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(work, range(16)))
-    models = (SsxProcessingGroup, SsxProcessingGroupMember, SsxProcessing, SsxChunk)
-    assert [count(ledger._engine, model) for model in models] == [1, 1, 1, 3]
+    assert [count(ledger._engine, model) for model in MODELS] == [1, 1, 1, 1, 3]
 
 
-@pytest.mark.parametrize("model", [SsxProcessingGroup, SsxProcessingGroupMember, SsxProcessing, SsxChunk])
+@pytest.mark.parametrize("model", MODELS)
 def test_the_database_itself_refuses_a_double(ledger: Ledger, model: type[LedgerBase]):
     group = ledger.ensure_group("mx1", "chip")
     ledger.set_member(group.group_id, Member(data_collection_id=1))

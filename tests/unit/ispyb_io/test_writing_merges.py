@@ -56,6 +56,17 @@ def test_a_repeated_merged_result_adds_no_row(ispyb: Engine, client: OrmClient, 
     assert counts(ispyb) == before
 
 
+def test_a_later_merge_of_quite_other_members_takes_the_same_row(
+    ispyb: Engine, client: OrmClient, second: CollectedIds
+):
+    former, now = second.data_collection_id - 1, second.data_collection_id
+    program_id = client.record_merged_result(merged_result(former))
+    later = merged_result(now, key="merge2", started=LATER, ever_members=frozenset({former, now}))
+    assert client.record_merged_result(later) == program_id
+    links = rows(ispyb, in_ispyb.AutoProcScaling_has_Int)
+    assert [link["autoProcScalingId"] is None for link in links] == [True, False]
+
+
 def test_merges_of_two_names_stand_side_by_side(ispyb: Engine, client: OrmClient, collected: CollectedIds):
     dark = client.record_merged_result(merged_result(collected.data_collection_id, name="chip 7: dark"))
     light = client.record_merged_result(merged_result(collected.data_collection_id, name="chip 7: light"))
