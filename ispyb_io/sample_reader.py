@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, RowMapping, Table, select
+from sqlalchemy import Connection, RowMapping, Table
 
 from ispyb_io import tables
 from ispyb_io.flavour import Flavour
@@ -70,10 +70,10 @@ def _sample_groups(
     """BLSampleGroups of each sample."""
     found: dict[int, list[int]] = defaultdict(list)
     if flavour.has(IN_SAMPLE_GROUP.name):
-        keys = IN_SAMPLE_GROUP.c.blSampleGroupId, IN_SAMPLE_GROUP.c.blSampleId
-        query = select(*keys).order_by(keys[0])
-        for row in rows_of(connection, query, keys[1], sample_ids):
-            found[row["blSampleId"]].append(row["blSampleGroupId"])
+        query = select_known(flavour, IN_SAMPLE_GROUP).order_by(IN_SAMPLE_GROUP.c.blSampleGroupId)
+        for row in rows_of(connection, query, IN_SAMPLE_GROUP.c.blSampleId, sample_ids):
+            value = values_of(row, IN_SAMPLE_GROUP.name)
+            found[value("blSampleId")].append(value("blSampleGroupId"))
     return found
 
 
