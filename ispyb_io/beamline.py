@@ -12,13 +12,16 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field
 from sqlalchemy import Connection, Engine, Table, select
 
-from ispyb_io import tables
+from ispyb_io import site_tables, tables
 from ispyb_io.flavour import Flavour
-from ispyb_io.protocol import RejectedError
+from ispyb_io.protocol import SSX_EXPERIMENT_TYPES, RejectedError
 from ispyb_io.records import EventChain, Record, SampleComponent, SsxDetails, UnitCell
 from ispyb_io.sample_reader import CELL_COLUMNS
 from ispyb_io.tables import table
 from ispyb_io.transactions import find, insert_row, put, writing
+
+CHIP, JET, SERIAL_FIXED, SERIAL_JET = SSX_EXPERIMENT_TYPES
+OTHER_NAMES = {CHIP: SERIAL_FIXED, JET: SERIAL_JET, SERIAL_FIXED: CHIP, SERIAL_JET: JET}
 
 
 class CollectedChip(Record):
@@ -30,6 +33,7 @@ class CollectedChip(Record):
     session_start: datetime.datetime
     visit_number: int = 1
     experiment_type: str = "SSX-Chip"
+    """Where the site's enum lacks it, the name that another site has for the same is written."""
     protein_acronym: str
     protein_name: str = ""
     sample_name: str
@@ -87,11 +91,7 @@ class _Beamline:
         proposal_id = self._proposal(chip)
         session_id = self._session(chip, proposal_id)
         sample_id = self._sample(chip, proposal_id)
-        group_id = self._put(
-            tables.DataCollectionGroup,
-            {"sessionId": session_id, "blSampleId": sample_id, "experimentType": chip.experiment_type},
-            {"startTime": chip.start_time, "endTime": chip.end_time, "comments": chip.comments},
-        )
+        group_id = self._group(chip, session_id, sample_id)
         data_collection_id = self._data_collection(chip, group_id)
         self._events(chip, data_collection_id)
         return CollectedIds(session_id, sample_id, group_id, data_collection_id)
@@ -150,6 +150,27 @@ class _Beamline:
             else (tables.SampleComposition, {"blSampleId": sample_id})
         )
         self._put(model, {"componentId": component_id, **owner}, values)
+
+    def _group(self, chip: CollectedChip, session_id: int, sample_id: int) -> int:
+        label = self._experiment_type(chip.experiment_type)
+        values: dict[str, Any] = {
+            "startTime": chip.start_time,
+            "endTime": chip.end_time,
+            "comments": chip.comments,
+        }
+        if self._flavour.has("ExperimentType"):
+            named = table(site_tables.ExperimentType)
+            values["experimentTypeId"] = find(self._connection, named, {"name": label})
+        key = {"sessionId": session_id, "blSampleId": sample_id, "experimentType": label}
+        return self._put(tables.DataCollectionGroup, key, values)
+
+    def _experiment_type(self, name: str) -> str:
+        """Name, or Diamond's for ESRF's or the other way round, whichever this site's enum has."""
+        labels = self._flavour.labels("DataCollectionGroup", "experimentType")
+        other = OTHER_NAMES.get(name)
+        if labels is not None and name not in labels and other in labels:
+            return other
+        return self._flavour.label("DataCollectionGroup", "experimentType", name)
 
     def _data_collection(self, chip: CollectedChip, group_id: int) -> int:
         key = {

@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import Column, Connection, String, Table, inspect
 from sqlalchemy.types import TypeEngine
 
-from ispyb_io import result_tables as _result_tables  # noqa: F401  registers its tables with Base
 from ispyb_io.protocol import RejectedError
 from ispyb_io.records import Offers
+from ispyb_io.site_tables import ispyb_tables
 from ispyb_io.tables import Base
 
 NEEDED = {
@@ -45,7 +45,7 @@ class Flavour:
         """Look at the database behind a connection."""
         inspector = inspect(connection)
         there = set(inspector.get_table_names())
-        names = [name for name in Base.metadata.tables if name in there]
+        names = [name for name in ispyb_tables() if name in there]
         types = {name: {c["name"]: c["type"] for c in inspector.get_columns(name)} for name in names}
         version = ".".join(map(str, connection.dialect.server_version_info or ()))
         return cls(connection.dialect.name, version, types)
@@ -87,13 +87,12 @@ class Flavour:
 
     def offers(self) -> Offers:
         """Say the same in words, for people."""
-        ours = Base.metadata.tables
         return Offers(
             dialect=self.dialect,
             server_version=self.server_version,
             tables=tuple(sorted(self.types)),
-            missing_tables=tuple(sorted(set(ours) - set(self.types))),
-            missing_columns=tuple(sorted(self._missing_columns(ours.values()))),
+            missing_tables=tuple(sorted(set(Base.metadata.tables) - set(self.types))),
+            missing_columns=tuple(sorted(self._missing_columns(ispyb_tables().values()))),
             experiment_types=self.labels("DataCollectionGroup", "experimentType"),
             problems=self._problems(),
         )
@@ -104,7 +103,7 @@ class Flavour:
             for table in tables
             if self.has(table.name)
             for column in table.columns
-            if not self.has(table.name, column.name)
+            if not column.system and not self.has(table.name, column.name)
         ]
 
     def _problems(self) -> tuple[str, ...]:

@@ -3,11 +3,11 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, func, select
+from sqlalchemy import Connection, RowMapping, func, select
 
 from ispyb_io import tables
 from ispyb_io.flavour import Flavour
-from ispyb_io.protocol import PUNCTUATION, plain_label
+from ispyb_io.group_columns import COLLECTION, GROUP, experiment_type, is_of_type, sample_id
 from ispyb_io.records import (
     DataCollection,
     DataCollectionGroup,
@@ -20,14 +20,13 @@ from ispyb_io.row_reader import rows_of, select_known, values_of
 from ispyb_io.sample_reader import read_samples
 from ispyb_io.tables import table
 
-GROUP, COLLECTION = table(tables.DataCollectionGroup), table(tables.DataCollection)
 SESSION, PROPOSAL = table(tables.BLSession), table(tables.Proposal)
 SSX = table(tables.SSXDataCollection)
 CHAIN, EVENT, EVENT_TYPE = table(tables.EventChain), table(tables.Event), table(tables.EventType)
 
 
 def find_group_ids(
-    connection: Connection, newer_than: int, experiment_types: Collection[str], limit: int
+    connection: Connection, flavour: Flavour, newer_than: int, experiment_types: Collection[str], limit: int
 ) -> list[int]:
     """Find groups with a data collection above the mark, in the order of their newest data collection.
 
@@ -37,7 +36,7 @@ def find_group_ids(
     query = (
         select(GROUP.c.dataCollectionGroupId)
         .join(COLLECTION, COLLECTION.c.dataCollectionGroupId == GROUP.c.dataCollectionGroupId)
-        .where(is_of_type(experiment_types), COLLECTION.c.dataCollectionId > newer_than)
+        .where(is_of_type(flavour, experiment_types), COLLECTION.c.dataCollectionId > newer_than)
         .group_by(GROUP.c.dataCollectionGroupId)
         .order_by(newest)
         .limit(limit)
@@ -45,25 +44,12 @@ def find_group_ids(
     return list(connection.execute(query).scalars())
 
 
-def is_of_type(experiment_types: Collection[str]) -> ColumnElement[bool]:
-    """Condition that a group is of one of these types, however they are written."""
-    return _plain(GROUP.c.experimentType).in_({plain_label(name) for name in experiment_types})
-
-
-def _plain(column: ColumnElement[str | None]) -> ColumnElement[str]:
-    """``plain_label`` in SQL."""
-    for mark in PUNCTUATION:
-        column = func.replace(column, mark, "")
-    return func.lower(column)
-
-
 def read_groups(connection: Connection, flavour: Flavour, ids: Sequence[int]) -> list[DataCollectionGroup]:
     """Read groups with these ids, in this order; ids that do not exist are left out."""
     rows = {
         row["DataCollectionGroup_dataCollectionGroupId"]: row for row in _group_rows(connection, flavour, ids)
     }
-    sample_ids = {row["DataCollectionGroup_blSampleId"] for row in rows.values()} - {None}
-    samples = read_samples(connection, flavour, sample_ids)
+    samples = read_samples(connection, flavour, {row["sample_id"] for row in rows.values()} - {None})
     collections = _collections(connection, flavour, rows)
     return [_group(rows[id_], samples, collections[id_]) for id_ in ids if id_ in rows]
 
@@ -71,6 +57,7 @@ def read_groups(connection: Connection, flavour: Flavour, ids: Sequence[int]) ->
 def _group_rows(connection: Connection, flavour: Flavour, ids: Sequence[int]) -> Iterable[RowMapping]:
     query = (
         select_known(flavour, GROUP, SESSION, PROPOSAL)
+        .add_columns(sample_id(flavour).label("sample_id"), experiment_type(flavour).label("experiment_type"))
         .select_from(GROUP)
         .join(SESSION, SESSION.c.sessionId == GROUP.c.sessionId)
         .join(PROPOSAL, PROPOSAL.c.proposalId == SESSION.c.proposalId)
@@ -90,8 +77,8 @@ def _group(
         proposal=f"{code or ''}{number or ''}",
         beamline=session("beamLineName") or "",
         visit_number=session("visit_number"),
-        experiment_type=value("experimentType"),
-        sample=samples.get(value("blSampleId")),
+        experiment_type=row["experiment_type"] or None,
+        sample=samples.get(row["sample_id"]),
         comments=value("comments") or "",
         start_time=value("startTime"),
         end_time=value("endTime"),

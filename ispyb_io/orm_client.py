@@ -48,7 +48,7 @@ class OrmClient:
         """Find groups that got a data collection with an id above ``newer_than``, oldest first."""
         with reading(self._engine) as connection:
             flavour = self._flavour(connection)
-            ids = find_group_ids(connection, newer_than, experiment_types, limit)
+            ids = find_group_ids(connection, flavour, newer_than, experiment_types, limit)
             return read_groups(connection, flavour, ids)
 
     def group(self, group_id: int) -> DataCollectionGroup:
@@ -76,8 +76,9 @@ class OrmClient:
     ) -> list[DataCollectionGroup]:
         """Find the groups that hold one of these data collections, or have one of these samples."""
         with reading(self._engine) as connection:
-            ids = find_ids_of_groups_with(connection, data_collection_ids, sample_ids)
-            return read_groups(connection, self._flavour(connection), ids)
+            flavour = self._flavour(connection)
+            ids = find_ids_of_groups_with(connection, flavour, data_collection_ids, sample_ids)
+            return read_groups(connection, flavour, ids)
 
     def record_collection_result(self, result: CollectionResult) -> int:
         """Write what processing one data collection gave; returns the autoProcProgramId."""

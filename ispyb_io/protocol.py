@@ -15,7 +15,7 @@ from ispyb_io.records import DataCollectionGroup, Offers, Relation
 from ispyb_io.results import CollectionResult, MergedResult
 
 SSX_EXPERIMENT_TYPES = ("SSX-Chip", "SSX-Jet", "Serial Fixed", "Serial Jet")
-"""The first two are ESRF's and MAX IV's names, the others Diamond's."""
+"""The first two are ESRF's and MAX IV's names, the others Diamond's for the same, in the same order."""
 PUNCTUATION = (" ", "-", "_")
 
 

@@ -186,6 +186,7 @@ class Offers(Record):
     tables: tuple[str, ...]
     """Of the tables that we touch, those which are there."""
     missing_tables: tuple[str, ...]
+    """Of those that every ISPyB should have; ``tables`` has the ones of some sites that are there too."""
     missing_columns: tuple[str, ...]
     """As Table.column, in tables that are there; such values are neither read nor written."""
     experiment_types: tuple[str, ...] | None

@@ -3,19 +3,13 @@
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, RowMapping, and_, or_, select
 
 from ispyb_io.flavour import Flavour
-from ispyb_io.group_reader import COLLECTION, GROUP, is_of_type
+from ispyb_io.group_columns import COLLECTION, GROUP, is_of_type, sample_id
 from ispyb_io.protocol import NotFoundError, RejectedError
 from ispyb_io.records import Relation
 from ispyb_io.sample_reader import CRYSTAL, IN_SAMPLE_GROUP, PROTEIN, SAMPLE
-
-FROM = (
-    GROUP.outerjoin(SAMPLE, SAMPLE.c.blSampleId == GROUP.c.blSampleId)
-    .outerjoin(CRYSTAL, CRYSTAL.c.crystalId == SAMPLE.c.crystalId)
-    .outerjoin(PROTEIN, PROTEIN.c.proteinId == CRYSTAL.c.proteinId)
-)
 
 
 def find_related_ids(
@@ -35,13 +29,15 @@ def find_related_ids(
         It has nothing that others could have in common with it.
     """
     columns = (
-        GROUP.c.blSampleId,
+        sample_id(flavour).label("blSampleId"),
         SAMPLE.c.name,
         PROTEIN.c.proteinId,
         PROTEIN.c.acronym,
         PROTEIN.c.proposalId,
     )
-    query = select(*columns).select_from(FROM).where(GROUP.c.dataCollectionGroupId == group_id)
+    query = (
+        select(*columns).select_from(_with_samples(flavour)).where(GROUP.c.dataCollectionGroupId == group_id)
+    )
     of = connection.execute(query).mappings().first()
     if of is None:
         raise NotFoundError(f"there is no data collection group {group_id} in ISPyB")
@@ -51,12 +47,15 @@ def find_related_ids(
         Relation.SAMPLE_GROUP: _same_sample_group,
     }
     alike = conditions[relation](of, group_id, connection, flavour)
-    is_wanted = and_(alike, is_of_type(experiment_types))
-    return _ids(connection, or_(is_wanted, GROUP.c.dataCollectionGroupId == group_id))
+    is_wanted = and_(alike, is_of_type(flavour, experiment_types))
+    return _ids(connection, flavour, or_(is_wanted, GROUP.c.dataCollectionGroupId == group_id))
 
 
 def find_ids_of_groups_with(
-    connection: Connection, data_collection_ids: Collection[int], sample_ids: Collection[int]
+    connection: Connection,
+    flavour: Flavour,
+    data_collection_ids: Collection[int],
+    sample_ids: Collection[int],
 ) -> list[int]:
     """Find the groups that hold one of these data collections, or have one of these samples."""
     of_collections = select(COLLECTION.c.dataCollectionGroupId).where(
@@ -64,22 +63,33 @@ def find_ids_of_groups_with(
     )
     return _ids(
         connection,
-        or_(GROUP.c.dataCollectionGroupId.in_(of_collections), GROUP.c.blSampleId.in_(sample_ids)),
+        flavour,
+        or_(GROUP.c.dataCollectionGroupId.in_(of_collections), sample_id(flavour).in_(sample_ids)),
     )
 
 
-def _ids(connection: Connection, condition: ColumnElement[bool]) -> list[int]:
+def _with_samples(flavour: Flavour) -> FromClause:
+    return (
+        GROUP.outerjoin(SAMPLE, SAMPLE.c.blSampleId == sample_id(flavour))
+        .outerjoin(CRYSTAL, CRYSTAL.c.crystalId == SAMPLE.c.crystalId)
+        .outerjoin(PROTEIN, PROTEIN.c.proteinId == CRYSTAL.c.proteinId)
+    )
+
+
+def _ids(connection: Connection, flavour: Flavour, condition: ColumnElement[bool]) -> list[int]:
     key = GROUP.c.dataCollectionGroupId
-    query = select(key).select_from(FROM).where(condition).order_by(key)
+    query = select(key).select_from(_with_samples(flavour)).where(condition).order_by(key)
     return list(connection.execute(query).scalars())
 
 
-def _same_sample(of: RowMapping, group_id: int, *_: Any) -> ColumnElement[bool]:
+def _same_sample(
+    of: RowMapping, group_id: int, _connection: Connection, flavour: Flavour
+) -> ColumnElement[bool]:
     if of["blSampleId"] is None:
         raise RejectedError(
             f"data collection group {group_id} has no sample in ISPyB, so no other has the same"
         )
-    return GROUP.c.blSampleId == of["blSampleId"]
+    return sample_id(flavour) == of["blSampleId"]
 
 
 def _same_protein(of: RowMapping, group_id: int, *_: Any) -> ColumnElement[bool]:
@@ -103,4 +113,4 @@ def _same_sample_group(
             "BLSampleGroup of ISPyB"
         )
     members = select(IN_SAMPLE_GROUP.c.blSampleId).where(IN_SAMPLE_GROUP.c.blSampleGroupId.in_(mine))
-    return GROUP.c.blSampleId.in_(members)
+    return sample_id(flavour).in_(members)

@@ -9,11 +9,12 @@ What processing writes is in ``result_tables.py``.
 """
 
 import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from sqlalchemy import DateTime, Float, ForeignKey, Integer, String, Table, Text
+from sqlalchemy import DateTime, Dialect, Float, ForeignKey, Integer, String, Table, Text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 
 class Label(String):
@@ -49,6 +50,11 @@ Text255 = Annotated[str, mapped_column(String(255))]
 Text1024 = Annotated[str, mapped_column(String(1024))]
 
 
+def elsewhere(type_: type[TypeEngine[Any]]):
+    """Column that other schemas than ESRF's have: used where it is there, never made."""
+    return mapped_column(type_, system=True)
+
+
 def reference(column: str, *, primary_key: bool = False):
     """Column that refers to another one, e.g. ``Proposal.proposalId``."""
     return mapped_column(Integer, ForeignKey(column), primary_key=primary_key, index=not primary_key)
@@ -60,10 +66,24 @@ EXPERIMENT_TYPES = (
 )  # fmt: skip
 
 
-class Base(DeclarativeBase):
-    """All tables of ISPyB that we touch."""
+class LocalTime(TypeDecorator[datetime.datetime]):
+    """A date and time that reads as None where there is none: MariaDB also keeps 0000-00-00 00:00:00."""
 
-    type_annotation_map = {float: Float, datetime.datetime: DateTime, int: Integer}  # noqa: RUF012
+    impl = DateTime
+    cache_ok = True
+
+    def process_result_value(self, value: object, dialect: Dialect) -> datetime.datetime | None:
+        """PyMySQL gives what is no date as a text."""
+        return value if isinstance(value, datetime.datetime) else None
+
+
+TYPES = {float: Float, datetime.datetime: LocalTime, int: Integer}
+
+
+class Base(DeclarativeBase):
+    """Tables that every ISPyB has, as far as we touch them."""
+
+    type_annotation_map = TYPES
 
 
 def table(model: type[DeclarativeBase]) -> Table:
@@ -238,6 +258,7 @@ class DataCollectionGroup(Base):
     blSampleId: Mapped[int | None] = reference("BLSample.blSampleId")
     sessionId: Mapped[int] = reference("BLSession.sessionId")
     experimentType: Mapped[str | None] = mapped_column(Label(*EXPERIMENT_TYPES))
+    experimentTypeId: Mapped[int | None] = elsewhere(Integer)
     startTime: Mapped[datetime.datetime | None]
     endTime: Mapped[datetime.datetime | None]
     comments: Mapped[Text1024 | None]
@@ -249,6 +270,7 @@ class DataCollection(Base):
     __tablename__ = "DataCollection"
     dataCollectionId: Mapped[Key]
     dataCollectionGroupId: Mapped[int] = reference("DataCollectionGroup.dataCollectionGroupId")
+    blSampleId: Mapped[int | None] = mapped_column(Integer, index=True)  # no foreign key at ESRF
     detectorId: Mapped[int | None] = reference("Detector.detectorId")
     dataCollectionNumber: Mapped[int | None]
     startTime: Mapped[datetime.datetime | None]

@@ -23,9 +23,9 @@ import pymysql
 import pytest
 from sqlalchemy import URL, Engine, insert
 
-from ispyb_io import result_tables  # noqa: F401  registers its tables
 from ispyb_io.embedded import COMPONENT_TYPES, CONCENTRATION_TYPES, EVENT_TYPES, create_ispyb_tables
 from ispyb_io.engines import open_engine
+from ispyb_io.site_tables import ExperimentType, ispyb_tables
 from ispyb_io.tables import Base, ComponentType, ConcentrationType, EventType, table
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +35,12 @@ PACKAGES = {
     "maxiv": "ispyb-models-pyispyb==1.3.2",
     "diamond": "ispyb==12.1.1",
 }
+EXPERIMENT_TYPE_ROWS = [
+    {"experimentTypeId": 37, "name": "Standard"},
+    {"experimentTypeId": 38, "name": "Serial Fixed"},
+    {"experimentTypeId": 39, "name": "Serial Jet"},
+]
+"""Some of those that Diamond's lookups.sql makes."""
 FASTER = (
     "--skip-networking",
     "--skip-log-bin",
@@ -161,7 +167,7 @@ def our_statements(server: MariadbServer) -> list[str]:
 
 def schema_identity(facility: str) -> str:
     """Name of what ``published_statements`` returns: another one if that would differ."""
-    parts = (PACKAGES[facility], CREATE_ALL.read_text(), *sorted(Base.metadata.tables))
+    parts = (PACKAGES[facility], CREATE_ALL.read_text(), *sorted(ispyb_tables()))
     return f"{facility}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
 
@@ -179,7 +185,7 @@ def published_statements(server: MariadbServer, facility: str) -> list[str]:
             "--with",
             PACKAGES[facility],
         ]
-        command += ["--with", "pymysql", "python", str(CREATE_ALL), url, *Base.metadata.tables]
+        command += ["--with", "pymysql", "python", str(CREATE_ALL), url, *ispyb_tables()]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode != 0:
             pytest.skip(f"{PACKAGES[facility]} made no tables: {done.stderr[-1000:]}")
@@ -203,3 +209,5 @@ def make_tables(engine: Engine, statements: Iterable[str]) -> None:
             connection.execute(insert(table(model)), [{"name": word} for word in words])
         units = [{"name": name, "symbol": symbol} for name, symbol in CONCENTRATION_TYPES.items()]
         connection.execute(insert(table(ConcentrationType)), units)
+        if connection.dialect.has_table(connection, ExperimentType.__tablename__):
+            connection.execute(insert(table(ExperimentType)), EXPERIMENT_TYPE_ROWS)

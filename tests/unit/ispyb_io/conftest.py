@@ -21,6 +21,8 @@ from tests.mariadb import (
     schema_identity,
 )
 
+PUBLISHED = ("esrf_ispyb", "maxiv_ispyb", "diamond_ispyb")
+READABLE = ("sqlite_ispyb", *PUBLISHED)
 START = datetime.datetime(2026, 11, 21, 9, 0, 0)
 
 
