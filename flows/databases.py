@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.permissions import check_group
+from flows.secret_values import reveal
 from flows.settings import SiteSettings
 from ispyb_io.engines import open_engine
 from ispyb_io.ledger import Ledger
@@ -62,7 +63,7 @@ def open_databases(
     with ExitStack() as stack:
         ispyb = None
         if site.ispyb_url is not None:
-            engine = open_engine(site.ispyb_url.get_secret_value())
+            engine = open_engine(reveal(site.ispyb_url))
             stack.callback(engine.dispose)
             ispyb = OrmClient(engine)
         address = ledger_address(site, ledger_folder)
@@ -77,7 +78,7 @@ def open_databases(
 def ledger_address(site: SiteSettings, ledger_folder: Path | None) -> str | Path:
     """The site's ledger; else a file in the folder given, else in the user's data."""
     if site.ledger_url is not None:
-        return site.ledger_url.get_secret_value()
+        return reveal(site.ledger_url)
     return (ledger_folder or site.data_home) / LEDGER_FILE
 
 

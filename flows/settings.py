@@ -1,7 +1,8 @@
 """Settings of a site: where ISPyB is, where results go, what computes.
 
 Read from a YAML file named by ``SSX_SETTINGS_FILE`` and from environment variables ``SSX_...``,
-which win. Secrets come this way and never as parameters of a flow, which Prefect shows.
+which win. Secrets come this way, from files or from Prefect's Secret blocks (``secret_values.py``), and
+never as parameters of a flow, which Prefect shows.
 """
 
 import os
@@ -10,16 +11,29 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationInfo, field_validator
+import yaml
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     YamlConfigSettingsSource,
 )
+from pydantic_settings.exceptions import SettingsError as UnreadableValueError
 
 from flows.prefect_environment import default_data_home
+from flows.secret_values import SecretFiles, is_secret
 from ispyb_io.protocol import SSX_EXPERIMENT_TYPES
+from ssx_processing.errors import SettingsError
 
 FOLDER_PLACEHOLDERS = ("image_directory", "proposal", "visit", "beamline", "group_id")
 
@@ -28,13 +42,64 @@ class SiteSettings(BaseSettings):
     """What differs from one site, or one computer, to the next."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SSX_", extra="forbid", frozen=True, use_attribute_docstrings=True
+        env_prefix="SSX_",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
     )
 
+    def __init__(self, **values: Any) -> None:
+        """Read the settings from all sources.
+
+        Raises
+        ------
+        SettingsError
+            A setting is unknown or wrong, or a file that is named cannot be read. What was given is shown
+            only where it can be no secret, and neither is the error behind it, which would quote it.
+        """
+        try:
+            super().__init__(**values)
+            return
+        except ValidationError as error:
+            problem = "; ".join(map(self._in_words, error.errors()))
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f", line {mark.line + 1}" if mark is not None else ""
+            path = os.environ.get("SSX_SETTINGS_FILE")
+            problem = f"{path}{line}: is no YAML; as it may hold secrets, it is not shown"
+        except UnreadableValueError as error:
+            name = re.search(r'field "(\w+)"', str(error))
+            problem = (
+                f'SSX_{name[1].upper() if name else "..."}: expected JSON, e.g. {{"spots": {{"gain": 2}}}}'
+            )
+        except SettingsError:
+            raise
+        except (TypeError, ValueError):
+            path = os.environ.get("SSX_SETTINGS_FILE")
+            problem = f"{path}: expected settings as name: value, one a line; what is there is not shown"
+        raise SettingsError(problem)
+
+    @classmethod
+    def _in_words(cls, detail: ErrorDetails) -> str:
+        """Pydantic's words for one setting, with what was given where that can be no secret."""
+        name = ".".join(str(part) for part in detail["loc"])
+        text = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "extra_forbidden":
+            return f"{name}: there is no such setting of a site; see docs/reference/cli.md"
+        if detail["type"].startswith("value_error"):
+            return text
+        given, field = detail["input"], cls.model_fields.get(str(detail["loc"][0]))
+        is_plain = isinstance(given, int | float | str) and not re.search("://|@", str(given))
+        shown = f", got {given!r}" if is_plain and field is not None and not is_secret(field) else ""
+        return f"{name}: {text}{shown}"
+
     ispyb_url: SecretStr | None = None
-    """SQLAlchemy URL of ISPyB, e.g. mysql+pymysql://user:password@host/ispyb; none: files only."""
+    """SQLAlchemy URL of ISPyB, e.g. mysql+pymysql://user:password@host/ispyb; none: files only. Also
+    prefect-secret:NAME, the Secret block of Prefect that holds it; or in a file, by SSX_ISPYB_URL_FILE."""
     ledger_url: SecretStr | None = None
-    """SQLAlchemy URL of the ledger; by default SQLite, beside the results of files, else in data_home."""
+    """SQLAlchemy URL of the ledger, given as ISPyB's; by default SQLite, beside the results of files, else in
+    data_home."""
     data_home: Path = Field(default_factory=default_data_home)
     """Folder for the ledger and for Prefect's database, where nothing else is said."""
     processing_folder: str = "{image_directory}/../processing/ssx/group-{group_id}"
@@ -113,9 +178,9 @@ class SiteSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments before environment before the YAML file."""
         path = os.environ.get("SSX_SETTINGS_FILE")
-        sources = (init_settings, env_settings)
+        sources = (init_settings, env_settings, SecretFiles(settings_cls, "SSX_"))
         if path is None:
             return sources
         if not Path(path).is_file():
-            raise FileNotFoundError(f"SSX_SETTINGS_FILE names {path}, which is no file")
+            raise SettingsError(f"SSX_SETTINGS_FILE names {path}, which is no file")
         return (*sources, YamlConfigSettingsSource(settings_cls, yaml_file=path))

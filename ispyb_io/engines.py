@@ -1,5 +1,6 @@
 """Connections to MariaDB, MySQL and SQLite, set up so that writes are safe and errors are seen."""
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -42,11 +43,23 @@ def open_engine(url: str | Path | URL, *, create: bool = False, durable: bool = 
         return _open_sqlite(parsed, create=create, durable=durable)
     if backend in ("mysql", "mariadb"):
         return _open_mariadb(parsed)
-    raise RejectedError(f"{parsed.render_as_string()}: cannot use {backend}; give MariaDB, MySQL or SQLite")
+    raise RejectedError(f"{shown(parsed)}: cannot use {backend}; give MariaDB, MySQL or SQLite")
+
+
+def shown(url: URL) -> str:
+    """Address as messages may show it: without the password, and without options, which may hold one.
+
+    Examples
+    --------
+    >>> shown(make_url("mysql+pymysql://ssx:secret@host/ispyb?password=secret"))
+    'mysql+pymysql://ssx:***@host/ispyb'
+    """
+    return url.set(query={}).render_as_string(hide_password=True)
 
 
 def _parse(url: str | Path | URL) -> URL:
-    if isinstance(url, Path) or (isinstance(url, str) and "://" not in url):
+    is_path = isinstance(url, Path) or (isinstance(url, str) and "://" not in url)
+    if is_path and not re.match("[^/]*:[^/]*@", str(url)):
         return URL.create("sqlite", database=str(url))
     try:
         parsed = make_url(url)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, Table, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from ispyb_io.engines import WRITING
+from ispyb_io.engines import WRITING, shown
 from ispyb_io.protocol import IspybError, RejectedError, UnavailableError
 
 LOCK_TIMEOUT_S = 30
@@ -38,7 +38,7 @@ def translated(engine: Engine) -> Iterator[None]:
     except IspybError:
         raise
     except SQLAlchemyError as error:
-        where = engine.url.render_as_string(hide_password=True)
+        where = shown(engine.url)
         reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
         if _is_passing(error):
             raise UnavailableError(f"{where}: {reason}; trying again later may help") from error
