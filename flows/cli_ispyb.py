@@ -1,22 +1,87 @@
-"""The commands of ``ssx ispyb``: what the configured ISPyB offers."""
+"""The commands of ``ssx ispyb``: what an ISPyB offers, an embedded one, the ledger's tables as SQL."""
+
+import datetime
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from flows.cli_options import start
+from flows.cli_options import say, start
 
 ispyb_app = typer.Typer(no_args_is_help=True, help="ISPyB itself.")
 
 
 @ispyb_app.command("check")
-def ispyb_check() -> None:
-    """Say what the configured ISPyB offers, lacks, and whether results can be written."""
+def ispyb_check(
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            help="Address of an ISPyB; by default the site's. Others on this computer see a password given "
+            "here (ps): better set SSX_ISPYB_URL, or SSX_ISPYB_URL_FILE to a file that holds it.",
+            metavar="[URL]",
+        ),
+    ] = None,
+    groups: Annotated[
+        int, typer.Option(help="How many of the latest serial groups are looked at.", min=0)
+    ] = 10,
+    since: Annotated[
+        datetime.datetime | None,
+        typer.Option(help="Only groups that began then or later.", formats=["%Y-%m-%d"]),
+    ] = None,
+    beamline: Annotated[str | None, typer.Option(help="Only groups of this beamline.")] = None,
+    files: Annotated[bool, typer.Option(help="Look for the files of the groups, and open them.")] = True,
+    json_: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """Say what an ISPyB offers and lacks, what pages will show, what is wrong with the latest groups."""
     site = start(None)
-    from flows.console import print_offers
-    from flows.databases import open_databases
+    from flows.console_ispyb import print_check
+    from flows.ispyb_check import check_database
+    from flows.secret_values import reveal
     from ispyb_io.protocol import RejectedError
+    from ispyb_io.survey import Scope
+    from ssx_processing.errors import SettingsError
 
-    with open_databases(site) as databases:
-        offers = databases.require_ispyb().offers()
-    print_offers(offers)
-    if offers.problems:
-        raise RejectedError("; ".join(offers.problems))
+    if url is None and site.ispyb_url is None:
+        raise SettingsError(
+            "no ISPyB is configured; set SSX_ISPYB_URL or SSX_ISPYB_URL_FILE, or give an address"
+        )
+    address = url or (reveal(site.ispyb_url) if site.ispyb_url else "")
+    scope = Scope(n_groups=groups, since=since, beamline=beamline, proposal=site.proposal)
+    check = check_database(address, site, scope, with_files=files)
+    if json_:
+        say(check.model_dump_json(indent=2))
+    else:
+        print_check(check)
+    if check.problems:
+        n = len(check.problems)
+        raise RejectedError(
+            f"results cannot be written: {check.problems[0]}" + (f"; and {n - 1} more" if n > 1 else "")
+        )
+
+
+@ispyb_app.command("init")
+def ispyb_init(
+    file: Annotated[Path, typer.Argument(help="SQLite file, made if it is not there.")] = Path(
+        "ispyb.sqlite"
+    ),
+) -> None:
+    """Make an embedded ISPyB, in one SQLite file: to try things where there is no ISPyB."""
+    from ispyb_io.embedded import create_embedded_ispyb
+
+    was_there = file.is_file()
+    create_embedded_ispyb(file).dispose()
+    say(f"{file.absolute()}: {'was there; what it lacked was added' if was_there else 'made'}")
+    say(f"use it: export SSX_ISPYB_URL=sqlite:///{file.absolute()}")
+
+
+@ispyb_app.command("ledger-sql")
+def ispyb_ledger_sql(
+    account: Annotated[
+        str | None,
+        typer.Option(help="Account that gets SELECT, INSERT and UPDATE on the tables.", metavar="USER@HOST"),
+    ] = None,
+) -> None:
+    """Print the SQL that makes the ledger's tables in a MariaDB or MySQL database, for its owner."""
+    from ispyb_io.ledger_sql import ledger_sql
+
+    say(ledger_sql(account).rstrip())

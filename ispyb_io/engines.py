@@ -62,7 +62,7 @@ def _parse(url: str | Path | URL) -> URL:
     if is_path and not re.match("[^/]*:[^/]*@", str(url)):
         return URL.create("sqlite", database=str(url))
     try:
-        parsed = make_url(url)
+        parsed = make_url(str(url) if isinstance(url, Path) else url)
         parsed.get_dialect()
     except (ArgumentError, NoSuchModuleError, ValueError, ModuleNotFoundError) as error:
         problem = type(error).__name__
