@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, func, select
 
 from ispyb_io import result_tables, tables
 from ispyb_io.flavour import Flavour
@@ -58,10 +58,10 @@ def latest_groups(
     mine: list[int] = []
     others: dict[int, str | None] = {}
     for group_id, label in _newest(connection, scope):
+        if len(mine) == scope.n_groups:
+            break
         if plain_label(label or "") in serial:
             mine.append(group_id)
-            if len(mine) == scope.n_groups:
-                break
         else:
             others[group_id] = label
     return read_groups(connection, flavour, mine), _overlooked(connection, flavour, others, scope.n_groups)
@@ -80,8 +80,8 @@ def _newest(connection: Connection, scope: Scope) -> Iterable[tuple[int, str | N
     if scope.beamline is not None:
         query = query.where(SESSION.c.beamLineName == scope.beamline)
     if scope.proposal is not None:
-        name = PROPOSAL.c.proposalCode.concat(PROPOSAL.c.proposalNumber)
-        query = query.where(name == scope.proposal)
+        name = func.lower(PROPOSAL.c.proposalCode.concat(PROPOSAL.c.proposalNumber))
+        query = query.where(name == scope.proposal.lower())
     return [(row[0], row[1]) for row in connection.execute(query)]
 
 
