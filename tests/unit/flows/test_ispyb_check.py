@@ -249,7 +249,7 @@ def test_each_rule_of_the_pages(record: tuple[Any, ...], line: str):
         ({"missing_columns": ("AutoProcProgram.dataCollectionId",)}, "- AutoProcProgram has no"),
         ({"experiment_types": ("OSC", "Serial Jet")}, "- experimentType knows no SSX-Chip"),
         ({"experiment_types": ("OSC", "SSX-Jet")}, "- experimentType knows no Serial Fixed"),
-        ({"tables": ("AutoProcProgramMessage",)}, "+ hit and indexing rates as text, in the message of the program"),
+        ({"tables": ("AutoProcProgramMessage",)}, "+ hit and indexing rates as text"),
     ],
 )  # fmt: skip
 def test_each_rule_of_the_schema(change: dict[str, Any], line: str):

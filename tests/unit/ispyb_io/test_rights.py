@@ -129,7 +129,8 @@ def test_the_owners_sql_makes_what_the_program_itself_would(mariadb_ispyb: Engin
     describe = text(
         "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable, column_key, "
         "collation_name = 'utf8mb4_bin' FROM information_schema.columns "
-        "WHERE table_schema = DATABASE() AND table_name LIKE BINARY 'Ssx%' ORDER BY table_name, ordinal_position"
+        "WHERE table_schema = DATABASE() AND table_name LIKE BINARY 'Ssx%' "
+        "ORDER BY table_name, ordinal_position"
     )
     seen = []
     for make in (lambda: run(mariadb_ispyb, ledger_sql()), Ledger(mariadb_ispyb).create_tables):
