@@ -53,7 +53,7 @@ class Ledger(GroupLedger):
         except RejectedError as error:
             raise RejectedError(
                 f"{error}; the ledger's tables are not there or of a former version: their owner runs the "
-                "statements of ispyb_io.ledger_tables.ledger_sql()"
+                "statements that ssx ispyb ledger-sql prints"
             ) from error
 
     def begin(

@@ -1,6 +1,6 @@
 """Our tables, with the unique keys that ISPyB lacks.
 
-They may live in the ISPyB database, where its owner runs the SQL that ``ledger_sql`` prints, or in a
+They may live in the ISPyB database, where its owner runs what ``ssx ispyb ledger-sql`` prints, or in a
 database of their own. So they refer to ISPyB's rows by plain ids, without foreign keys, and are named
 and spelt as ISPyB's tables are.
 
@@ -24,9 +24,8 @@ from sqlalchemy import (
     literal_column,
     select,
 )
-from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.schema import CreateTable
 
 from ispyb_io.tables import Key, Text45, Text255, reference
 
@@ -163,14 +162,3 @@ def first_history() -> Insert:
     )
     source = select(*(member.c[name] for name in names), literal_column("1")).where(~is_known)
     return insert(SsxProcessingGroupHistory).from_select([*names, "changeNumber"], source)
-
-
-def ledger_sql(dialect: str = "mysql") -> str:
-    """Return the statements that make the ledger's tables, for the owner of an ISPyB database.
-
-    They also bring a ledger of a former version up to date, and may be run again.
-    """
-    compiler = {"mysql": mysql.dialect, "sqlite": sqlite.dialect}[dialect]()
-    tables = [CreateTable(t, if_not_exists=True) for t in LedgerBase.metadata.sorted_tables]
-    statements = [*tables, first_history()]
-    return "\n".join(f"{str(statement.compile(dialect=compiler)).strip()};\n" for statement in statements)

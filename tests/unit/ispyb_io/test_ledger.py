@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from sqlalchemy import Engine, create_engine, insert, text
+from sqlalchemy import Engine, create_engine, insert
 from sqlalchemy.exc import IntegrityError
 
 from ispyb_io.engines import open_engine
@@ -20,7 +20,6 @@ from ispyb_io.ledger_tables import (
     SsxProcessingGroup,
     SsxProcessingGroupHistory,
     SsxProcessingGroupMember,
-    ledger_sql,
 )
 from ispyb_io.protocol import NotFoundError, RejectedError
 from ispyb_io.tables import table
@@ -265,17 +264,6 @@ def test_the_mark_is_before_the_first_without_a_result(ledger: Ledger):
     begin(ledger, "p12", group_id=ledger.ensure_group("mx1", "p12").group_id, started_by="watch")
     ledger.finish("p12", WorkStatus.SUCCESS)
     assert ledger.high_water_mark("watch") == 13
-
-
-def test_the_sql_for_the_owner_of_the_database_makes_a_ledger(mariadb_ispyb: Engine):
-    with mariadb_ispyb.begin() as connection:
-        for statement in ledger_sql().split(";\n"):
-            if statement.strip():
-                connection.execute(text(statement))
-    ledger = Ledger(mariadb_ispyb)
-    begin(ledger)
-    ledger.create_tables()
-    assert ledger.processing("p1") is not None
 
 
 def test_the_ledger_may_have_a_database_of_its_own(tmp_path: Path):

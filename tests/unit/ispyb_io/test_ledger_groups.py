@@ -8,7 +8,8 @@ from sqlalchemy import Engine, text
 
 from ispyb_io.ledger import Ledger
 from ispyb_io.ledger_records import GroupKind, Member, Rule
-from ispyb_io.ledger_tables import SsxProcessingGroupHistory, ledger_sql
+from ispyb_io.ledger_sql import ledger_sql
+from ispyb_io.ledger_tables import SsxProcessingGroupHistory
 from ispyb_io.protocol import NotFoundError, RejectedError
 from ispyb_io.records import Relation
 
@@ -107,7 +108,7 @@ def test_who_is_kept_out_of_a_group_of_ispyb(ledger: Ledger):
 def test_a_former_ledger_is_brought_up_to_date(former: Engine, by_owner: bool):
     for _ in range(2):
         if by_owner:
-            execute(former, ledger_sql(former.dialect.name))
+            execute(former, ledger_sql(dialect=former.dialect.name))
         else:
             Ledger(former).create_tables()
     ledger = Ledger(former)
