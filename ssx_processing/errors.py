@@ -7,6 +7,7 @@
     - GeometryError        the geometry in the file cannot be used
     - ChunkError           a chunk folder is incomplete or from another version
     - MergeError           there is nothing that can be merged
+    - EventChainError      recorded events do not tell of each frame what happened to it
     - ReferenceFileError   a file cannot be used as reference
 
 Every message says what is wrong, where, what was got and expected, and what to do.
@@ -43,3 +44,7 @@ class MergeError(SsxError, ValueError):
 
 class ReferenceFileError(SsxError, ValueError):
     """A file to compare with cannot be used."""
+
+
+class EventChainError(SsxError, ValueError):
+    """Recorded events do not tell of each frame what happened to it."""
