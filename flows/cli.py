@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from flows.cli_cells import cells_app
+from flows.cli_events import events_app
 from flows.cli_export import export_app
 from flows.cli_geometry import geometry_app
 from flows.cli_input import parse_cell, parse_result, parse_settings
@@ -45,6 +46,7 @@ app = typer.Typer(
 app.add_typer(ispyb_app, name="ispyb")
 app.add_typer(looking_app)
 app.add_typer(cells_app)
+app.add_typer(events_app)
 app.add_typer(geometry_app)
 app.add_typer(statistics_app)
 app.add_typer(export_app)

@@ -7,6 +7,7 @@ from operator import add
 from pathlib import Path
 
 from flows.data_set_run import DataSetRun, progress_line
+from flows.event_chains import apply_events
 from flows.job import Job
 from flows.messages import one_line
 from flows.outcome import Outcome, write_outcome
@@ -36,12 +37,15 @@ def conclude(
     ------
     ChunkError
         No chunk could be processed.
+    SettingsError
+        Subsets are told by events that are not known.
     MergeError
         Nothing can be merged; there are reports all the same.
     """
     if not any(run.summaries for run in runs):
         missing = missing_of(runs)
         raise ChunkError(f"{job.name}: none of {len(missing)} chunks could be processed; {missing[0]}")
+    events = apply_events(job, runs)
     try:
         merge = merge_runs(job, runs, steps)
     except MergeError as error:
@@ -49,7 +53,7 @@ def conclude(
         # what was found on the frames is worth a look all the same
         write_reports(job, runs, steps, None, problem=one_line(error))
         raise
-    outcome = outcome_of(job, runs, merge, changes)
+    outcome = outcome_of(job, runs, merge, changes, events)
     steps.tell(outcome)
     reports = write_reports(job, runs, steps, merge.folder)
     records.merged(runs, merge, reports[0])
@@ -81,13 +85,17 @@ def merge_runs(job: Job, runs: Sequence[DataSetRun], steps: LastSteps) -> MergeS
 
 
 def outcome_of(
-    job: Job, runs: Sequence[DataSetRun], merge: MergeSummary, changes: tuple[str, ...]
+    job: Job,
+    runs: Sequence[DataSetRun],
+    merge: MergeSummary,
+    changes: tuple[str, ...],
+    events: tuple[str, ...],
 ) -> Outcome:
     """What became of the job; its reports are still to be written."""
     chunks = [summary for run in runs for summary in run.summaries.values()]
     missing = missing_of(runs)
     expected = len(chunks) + len(missing)
-    notices = tuple(dict.fromkeys(line for run in runs for line in run.notices))
+    notices = tuple(dict.fromkeys([*(line for run in runs for line in run.notices), *events]))
     counts = reduce(add, (run.counts for run in runs), FrameCounts())
     return Outcome(
         name=job.name,

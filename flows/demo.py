@@ -105,8 +105,7 @@ def enter_chip(engine: Engine, chip: SimulatedChip, settings: ChipSettings) -> C
         name="one well",
         offset=0.0,
         duration=settings.exposure_s,
-        period=settings.exposure_s,
-        repetition=settings.n_frames,
+        repetition=1,
     )
     return write_collected_chip(
         engine,

@@ -36,7 +36,7 @@ class Outcome:
     changes: tuple[str, ...] = ()
     """Settings that differ from those of the result merged again."""
     notices: tuple[str, ...] = ()
-    """What must be known about the cell that was given."""
+    """What must be known about the cell that was given, and about the recorded events."""
 
 
 class PartialResultError(SsxError):

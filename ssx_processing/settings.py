@@ -267,8 +267,8 @@ class MergingSettings(Settings):
     """A lattice whose setting is less certain, in standard deviations of its margin, is left out; by default
     none is."""
     subset_by: str | None = None
-    """What tells subsets that are merged apart, on one scale: a column of the frames' tables or of
-    subset_table, or an expression of them, such as laser, delay_us, file or frame % 10 (dose series)."""
+    """What tells subsets that are merged apart, on one scale: a column of the frames' tables, of ISPyB's
+    events (laser, delay_s, dose_index, reaction_trigger) or of subset_table, or an expression: frame % 10."""
     subset_table: Annotated[Path, AfterValidator(Path.absolute)] | None = None
     """CSV or Parquet with a column frame (from 0), data_set or file where there are several, and others."""
     b_restraint: PositiveFloat = 15.0

@@ -36,6 +36,11 @@ class RunFolder:
         return self.path / "chunks"
 
     @property
+    def events(self) -> Path:
+        """What ISPyB's event chains say of each frame: laser, delay, dose, reaction trigger."""
+        return self.path / "events.parquet"
+
+    @property
     def merged(self) -> Path:
         """One folder per merge, named by its key."""
         return self.path / "merged"

@@ -94,7 +94,7 @@ class ChainEvent:
                 f"{self.label} happens {count} times in one run of its chain, expected at most {MOST_TIMES}; "
                 f"is its period ({period:g} s) or its repetition wrong?"
             )
-        return offset + period * np.arange(count)
+        return offset + period * np.arange(count, dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from ssx_processing.pipeline.event_hits import Hits, hits_of_each_frame, hits_of
 EVENT_COLUMNS = ("laser", "delay_s", "dose_index", "reaction_trigger")
 """Besides `frame` (from 0), and `chain` where there are several: laser and reaction_trigger are on or off;
 delay_s is missing where nothing was triggered, dose_index where it is not known."""
+ALL_COLUMNS = (*EVENT_COLUMNS, "chain")
 DECIMALS = 12
 """Of delays in seconds: what is left out is rounding."""
 
@@ -212,7 +213,7 @@ def _hits(
     hits: Hits = (hits_of_each_frame if stays else hits_of_one_frame)(event, pulses, start, end)
     if hits.reason:
         raise EventChainError(f"{chain.title}, {event.label}: {hits.reason}")
-    if hits.n_after:
+    if hits.n_after and not event.is_endless:
         notes.warnings.append(
             f"{event.label}: {hits.n_after} of {len(pulses)} in each run of the chain come after the last "
             "frame that they could reach"

@@ -17,6 +17,7 @@ from ssx_processing.kernels.scaling_result import ScalingModel
 from ssx_processing.kernels.symmetry import asymmetric_unit
 from ssx_processing.models import MergeSummary
 from ssx_processing.pipeline.cell_setting import after_nearest_cells, with_nearest_cells
+from ssx_processing.pipeline.event_columns import events_digest
 from ssx_processing.pipeline.merge_input import MergeInput, read_merge_input
 from ssx_processing.pipeline.merge_setting import SampleReference, in_one_setting, reference_to_follow
 from ssx_processing.pipeline.merge_steps import Merged, highest_resolution, merge_to, select_lattices
@@ -52,6 +53,7 @@ class MergeJob:
     def key_without_reference(self) -> str:
         """Content key where no reference tells how crystals are indexed."""
         digest = table_digest(self.settings.merging)
+        events = events_digest(self.folders, self.settings.merging)
         return content_key(
             {
                 "stage": "merge",
@@ -62,6 +64,7 @@ class MergeJob:
                 "missing": list(self.missing),
                 "wavelength": self.wavelength,
                 **({"subset_table": digest} if digest else {}),
+                **({"events": events} if events else {}),
             }
         )
 

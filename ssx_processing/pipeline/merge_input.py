@@ -17,6 +17,7 @@ from ssx_processing.formats.chunk_folder import joined
 from ssx_processing.formats.prepared_chunk import ChunkObservations
 from ssx_processing.kernels.lattice_hash import lattice_hash, random_halves
 from ssx_processing.models import FrameCounts, FrameStatus
+from ssx_processing.pipeline.event_columns import with_event_columns
 from ssx_processing.pipeline.prepared_chunks import ChunkSource, forget_others
 from ssx_processing.pipeline.stored_observations import ObservationStore, StoredObservations
 from ssx_processing.pipeline.subset_labels import columns_needed, subset_labels
@@ -80,10 +81,12 @@ def read_merge_input(
     if not chunk_folders:
         raise MergeError("no chunk to merge; process at least one chunk first")
     sources = _sources(chunk_folders, prepared, sorted(columns_needed(settings)))
-    frames, lattices = _read_lattices(sources)
+    data_sets = _data_sets(sources)
+    frames, lattices = _read_lattices(sources, data_sets)
     counts = _counts(frames)
     if settings.subset_by is not None:
-        frames["subset"] = subset_labels(frames, settings)
+        labelled = with_event_columns(frames, chunk_folders, data_sets, settings)
+        frames["subset"] = subset_labels(labelled, settings)
     names = ["data_set", "frame", "file", "file_index", "subset"]
     frames = frames[[name for name in names if name in frames]]
     hashes = _file_hash(frames, lattices)
@@ -131,16 +134,22 @@ def _observations(sources: Sequence[ChunkSource], scratch: Path) -> Iterator[Chu
             yield waiting.popleft().result()
 
 
-def _read_lattices(sources: Sequence[ChunkSource]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All frames, and all lattices sorted, with the number of their chunk."""
+def _data_sets(sources: Sequence[ChunkSource]) -> list[int]:
+    """Number of the data set of each chunk."""
     numbers: dict[str, int] = {}
-    places = [numbers.setdefault(source.input, len(numbers)) for source in sources]
+    return [numbers.setdefault(source.input, len(numbers)) for source in sources]
+
+
+def _read_lattices(
+    sources: Sequence[ChunkSource], data_sets: Sequence[int]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All frames, and all lattices sorted, with the number of their chunk."""
     all_frames = joined([source.tables.frames for source in sources])
     n = [len(source.tables.frames) for source in sources]
-    all_frames["data_set"] = np.repeat(places, n)
+    all_frames["data_set"] = np.repeat(data_sets, n)
     all_lattices = joined([source.tables.lattices for source in sources])
     n = [len(source.tables.lattices) for source in sources]
-    all_lattices["data_set"] = np.repeat(places, n)
+    all_lattices["data_set"] = np.repeat(data_sets, n)
     all_lattices["chunk"] = np.repeat(np.arange(len(n)), n)
     if "file_index" not in all_frames:
         all_frames["file_index"] = all_frames["frame"]

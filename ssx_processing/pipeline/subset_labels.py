@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ssx_processing.errors import SettingsError
+from ssx_processing.pipeline.event_table import ALL_COLUMNS
 from ssx_processing.settings import MergingSettings
 
 MOST_SUBSETS = 60
@@ -102,6 +103,8 @@ def _joined(frames: pd.DataFrame, path: Path) -> pd.DataFrame:
             f"merging.subset_table {path}: frame {table.loc[twice, 'frame'].iloc[0]} is there twice"
         )
     _check_data_sets(frames, on, path)
+    own = [name for name in table.columns if name in ALL_COLUMNS and name in frames.columns]
+    frames = frames.drop(columns=own)  # the user knows better than ISPyB
     more = [name for name in table.columns if name in on or name not in frames.columns]
     return frames.merge(table[more], how="left", on=on)
 
