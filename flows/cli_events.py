@@ -31,7 +31,7 @@ def events(
         refuse_unwritable(csv)
     site = SiteSettings()
     with open_databases(site) as databases:
-        previews = preview_events(databases.require_ispyb().group(group), collection, site)
+        previews = preview_events(databases.group(group, site), collection, site)
     for preview in previews:
         print_events(preview, rows)
     for notice in event_notices([preview.events for preview in previews if preview.events.table]):

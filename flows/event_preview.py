@@ -7,8 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from flows.event_chains import CollectionEvents, collection_events
+from flows.image_paths import with_image_paths
 from flows.job_of_request import files_of
 from flows.messages import one_line
+from flows.permissions import check_files
 from flows.settings import SiteSettings
 from ispyb_io.records import DataCollection, DataCollectionGroup
 from ssx_processing.errors import EventChainError, SettingsError, SsxError
@@ -52,7 +54,7 @@ def preview_events(
 
 def _preview(collection: DataCollection, group: DataCollectionGroup, site: SiteSettings) -> EventPreview:
     try:
-        files = _files_of_frames(collection, site)
+        files = _files_of_frames(collection, group, site)
     except (SsxError, OSError) as error:
         n = collection.n_images or 0
         counted = f"numberOfImages in ISPyB, as the files cannot be read ({one_line(error)})"
@@ -67,8 +69,13 @@ def _preview(collection: DataCollection, group: DataCollectionGroup, site: SiteS
     return EventPreview(collection_events(collection, group, n), n, counted, files)
 
 
-def _files_of_frames(collection: DataCollection, site: SiteSettings) -> tuple[str, ...]:
+def _files_of_frames(
+    collection: DataCollection, group: DataCollectionGroup, site: SiteSettings
+) -> tuple[str, ...]:
+    alone = group.model_copy(update={"data_collections": (collection,)})
+    (collection,) = with_image_paths(alone, site).data_collections
     paths = [path.resolve() for path in files_of(collection)]
+    check_files(site, group.proposal, paths, geometry_file=site.geometry_file)
     with FrameSet(paths, site.geometry_file) as frames:
         return tuple(str(frames.locate(frame)[0]) for frame in range(frames.n_frames))
 

@@ -139,7 +139,7 @@ def group_folder(group: DataCollectionGroup, site: SiteSettings) -> Path:
     if directory is None:
         raise SettingsError(
             f"data collection {group.data_collections[0].data_collection_id} has no imageDirectory in ISPyB; "
-            f"name the images: ssx process FILE ... --cell ... --space-group ..."
+            "say where they lie (SSX_IMAGE_PATH_TEMPLATES), or name the images: ssx process FILE ..."
         )
     return _site_folder(site.processing_folder, group, directory)
 

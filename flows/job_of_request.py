@@ -7,6 +7,7 @@ from typing import Any
 
 from flows import permissions
 from flows.databases import Databases
+from flows.image_paths import NUMBER_IN_TEMPLATE, with_image_paths
 from flows.job import (
     DataSet,
     Job,
@@ -24,8 +25,6 @@ from ssx_processing.formats.geometry_file import geometry_identity, read_geometr
 from ssx_processing.formats.stream_geometry import stream_geometry
 from ssx_processing.models import GeometryIdentity
 from ssx_processing.pipeline.plan import make_plan
-
-NUMBER_IN_TEMPLATE = re.compile(r"#+|%0?\d*d")
 
 
 def find_job(request: ProcessRequest, site: SiteSettings, databases: Databases) -> Job:
@@ -89,7 +88,7 @@ def job_of_group(request: ProcessRequest, group: DataCollectionGroup, site: Site
     NotAllowedError
         A file lies outside the folders of the proposal.
     """
-    request = _with_geometry(request, site)
+    request, group = _with_geometry(request, site), with_image_paths(group, site)
     directories = [d.image_directory for d in group.data_collections if d.image_directory]
     permissions.check_files(site, group.proposal, geometry_file=request.geometry_file, others=directories)
     where = f"group {group.group_id} ({group.proposal})"
@@ -157,7 +156,8 @@ def files_of(collection: DataCollection) -> list[Path]:
     directory, template = collection.image_directory, collection.file_template
     if directory is None or not template:
         raise ImageReadError(
-            f"{where}: ISPyB has no imageDirectory or no fileTemplate, so no files are known"
+            f"{where}: ISPyB has no imageDirectory or no fileTemplate, so no files are known; the site may "
+            "say where they lie (SSX_IMAGE_PATH_TEMPLATES)"
         )
     paths = [directory / template]
     if NUMBER_IN_TEMPLATE.search(template):

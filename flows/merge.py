@@ -15,6 +15,7 @@ from flows.conclusion import conclude
 from flows.data_set_run import DataSetRun, read_run
 from flows.databases import Databases, open_databases, processing_of
 from flows.folder_lock import exclusive
+from flows.image_paths import with_image_paths
 from flows.job import Job, collection_folder, merged_mappings, sample_folder
 from flows.outcome import Outcome, PartialResultError
 from flows.permissions import check_files
@@ -23,7 +24,8 @@ from flows.records import JobRecords
 from flows.settings import SiteSettings
 from flows.steps import LastSteps, merge_step, report_step
 from ispyb_io.ledger_records import Processing, WorkStatus
-from ssx_processing.errors import SettingsError
+from ispyb_io.records import DataCollectionGroup
+from ssx_processing.errors import ImageReadError, SettingsError
 from ssx_processing.settings import RequestedSample, RequestedSettings
 
 
@@ -127,8 +129,16 @@ def processed_before(
         refuse_other_settings(runs[-1], last)
     data_sets = tuple(run.data_set for run in runs)
     name = f"group {group_id}" if group else data_sets[0].name
-    of_sample = sample_folder(group, folder, site) if group else folder
+    of_sample = sample_folder(_with_paths_if_there(group, site), folder, site) if group else folder
     return Job(name, data_sets, settings, folder, group, of_sample), runs
+
+
+def _with_paths_if_there(group: DataCollectionGroup, site: SiteSettings) -> DataCollectionGroup:
+    """The group with the paths of its images; the images may be gone by now."""
+    try:
+        return with_image_paths(group, site)
+    except (ImageReadError, SettingsError):
+        return group
 
 
 def refuse_other_settings(run: DataSetRun, last: Processing) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from flows.image_paths import with_image_paths
 from flows.job_of_request import NUMBER_IN_TEMPLATE, files_of
 from flows.messages import one_line
 from flows.permissions import NotAllowedError, check_files
@@ -82,7 +83,11 @@ def _of_collection(group: DataCollectionGroup, collection: DataCollection) -> It
     if collection.image_directory is None or not collection.file_template:
         missing = "imageDirectory" if collection.image_directory is None else "fileTemplate"
         yield _finding(
-            "no-path", group, collection, f"its {missing} is empty", "so no files are known; enter it"
+            "no-path",
+            group,
+            collection,
+            f"its {missing} is empty",
+            "enter it, or say where files lie (SSX_IMAGE_PATH_TEMPLATES); else none are known",
         )
     if collection.end_time is None:
         advice = "the files alone tell when it is over; it is taken up once they no longer change"
@@ -92,9 +97,11 @@ def _of_collection(group: DataCollectionGroup, collection: DataCollection) -> It
 def _of_files(
     group: DataCollectionGroup, collection: DataCollection, site: SiteSettings
 ) -> Iterator[Finding]:
-    if collection.image_directory is None or not collection.file_template:
-        return
+    alone = group.model_copy(update={"data_collections": (collection,)})
     try:
+        (collection,) = with_image_paths(alone, site).data_collections
+        if collection.image_directory is None or not collection.file_template:
+            return
         check_files(site, group.proposal, others=[collection.image_directory])
         paths = files_of(collection)
         check_files(site, group.proposal, paths)

@@ -5,8 +5,10 @@ which win. Secrets come this way, from files or from Prefect's Secret blocks (``
 never as parameters of a flow, which Prefect shows.
 """
 
+import datetime
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from string import Formatter
 from typing import Any, Literal
@@ -36,6 +38,13 @@ from ispyb_io.protocol import SSX_EXPERIMENT_TYPES
 from ssx_processing.errors import SettingsError
 
 FOLDER_PLACEHOLDERS = ("image_directory", "proposal", "visit", "beamline", "group_id")
+SOME_TIME = datetime.datetime(2026, 1, 1)
+IMAGE_PLACEHOLDERS = {
+    "proposal": "mx1", "visit": 1, "beamline": "ID29", "session_date": SOME_TIME, "group_id": 1,
+    "collection_id": 1, "number": 1, "start_time": SOME_TIME, "prefix": "chip", "sample": "chip",
+    "protein": "lyso",
+}  # fmt: skip
+"""With an example of each."""
 
 
 class SiteSettings(BaseSettings):
@@ -107,6 +116,10 @@ class SiteSettings(BaseSettings):
     samples_folder: str = ""
     """Where lies what later groups of the same protein need to know, a folder for each; may use the same
     names; by default ``samples`` beside the group's folder."""
+    image_path_templates: tuple[str, ...] = ()
+    """Where images lie whose record names no files, tried in this order; may use {proposal}, {visit},
+    {beamline}, {session_date:%Y%m%d}, {start_time}, {prefix}, {number}, {sample}, {protein}, {group_id},
+    {collection_id}, wildcards (then one file must match), and ##### for numbers."""
     proposal: str | None = None
     """Binds every command to the records and files of this proposal, e.g. mx1234; none: not bound."""
     allowed_roots: tuple[str, ...] = ()
@@ -142,17 +155,20 @@ class SiteSettings(BaseSettings):
     @field_validator("processing_folder", "samples_folder")
     @classmethod
     def _known_placeholders(cls, value: str, info: ValidationInfo) -> str:
-        may_be = ", ".join(f"{{{name}}}" for name in FOLDER_PLACEHOLDERS)
-        try:
-            fields = [field for _, field, _, _ in Formatter().parse(value) if field is not None]
-        except ValueError as error:
-            raise ValueError(f"{info.field_name} {value!r}: {error}; it may use {may_be}") from error
-        for field in fields:
-            # {image_directory.parent} is as good
-            if re.split(r"[.\[]", field)[0] not in FOLDER_PLACEHOLDERS:
-                raise ValueError(
-                    f"{info.field_name} {value!r}: {{{field}}} is not known; it may use {may_be}"
-                )
+        _check_placeholders(str(info.field_name), value, FOLDER_PLACEHOLDERS)
+        return value
+
+    @field_validator("image_path_templates")
+    @classmethod
+    def _known_image_placeholders(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for template in value:
+            _check_placeholders("image_path_templates", template, IMAGE_PLACEHOLDERS)
+            if not template.startswith("/"):
+                raise ValueError(f"image_path_templates {template!r}: expected an absolute path")
+            try:
+                template.format(**IMAGE_PLACEHOLDERS)
+            except (ValueError, AttributeError, LookupError, TypeError) as error:
+                raise ValueError(f"image_path_templates {template!r}: {error}") from error
         return value
 
     @field_validator("allowed_roots")
@@ -184,3 +200,16 @@ class SiteSettings(BaseSettings):
         if not Path(path).is_file():
             raise SettingsError(f"SSX_SETTINGS_FILE names {path}, which is no file")
         return (*sources, YamlConfigSettingsSource(settings_cls, yaml_file=path))
+
+
+def _check_placeholders(setting: str, template: str, known: Collection[str]) -> None:
+    """Raise ValueError if a template uses what it will never be given."""
+    may_be = ", ".join(f"{{{name}}}" for name in known)
+    try:
+        fields = [field for _, field, _, _ in Formatter().parse(template) if field is not None]
+    except ValueError as error:
+        raise ValueError(f"{setting} {template!r}: {error}; it may use {may_be}") from error
+    for field in fields:
+        # {image_directory.parent} is as good
+        if re.split(r"[.\[]", field)[0] not in known:
+            raise ValueError(f"{setting} {template!r}: {{{field}}} is not known; it may use {may_be}")

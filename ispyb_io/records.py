@@ -139,6 +139,10 @@ class DataCollection(Record):
     """None where the writer left it out: py-ispyb's SSX endpoint drops it."""
     file_template: str | None = None
     """Of the files in the directory, e.g. chip1_master.h5 or chip1_####.cbf."""
+    image_prefix: str | None = None
+    """Start of the names of its files, where the writer said so."""
+    number: int | None = None
+    """Of the run, as the beamline counts (dataCollectionNumber)."""
     n_images: int | None = None
     wavelength: float | None = None
     """Å."""
@@ -162,6 +166,7 @@ class DataCollectionGroup(Record):
     """Code and number, e.g. mx1234."""
     beamline: str = ""
     visit_number: int | None = None
+    session_start: datetime.datetime | None = None
     experiment_type: str | None = None
     sample: Sample | None = None
     comments: str = ""
