@@ -39,11 +39,13 @@ FRAMES_PER_CHUNK = 250
 HIT_FRACTION = 0.4
 TABLES = ("frames", "lattices", "observations", "spots")
 SSX = "import sys; from flows.cli import main; sys.argv[0] = 'ssx'; main()"
-TIMED = f"""
-import atexit, json, sys, time
+PARTS = """
+import json, sys, time
+from pathlib import Path
 import ssx_processing.pipeline.merge as merge
 import ssx_processing.pipeline.report as report
-seconds = {{}}
+from flows.merge import MergeRequest, run_merge
+seconds = {}
 def timed(module, name):
     work = getattr(module, name)
     def wrapped(*args, **more):
@@ -56,8 +58,8 @@ def timed(module, name):
 for name in ("read_merge_input", "_merge_in_one_setting", "summarise", "tables_of", "write_merge"):
     timed(merge, name)
 timed(report, "write_report")
-atexit.register(lambda: print("PARTS", json.dumps(seconds), file=sys.stderr))
-{SSX}
+run_merge(MergeRequest(folder=Path(sys.argv[1]), settings={"merging": {"d_min": float(sys.argv[2])}}))
+print(json.dumps(seconds))
 """
 
 
@@ -168,11 +170,11 @@ def ssx(*arguments: object) -> None:
 
 
 def timed_merge(out: Path, d_min: float) -> dict[str, float]:
-    """Seconds of one merge: until its table is on the terminal, until its end, and of its parts."""
+    """Seconds of one merge: until its table is on the terminal, and until its end."""
     start = time.perf_counter()
     with subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", TIMED, "merge", str(out), "--set", f"merging.d_min={d_min}"],
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", SSX, "merge", str(out), "--set", f"merging.d_min={d_min}"],
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None  # noqa: S101  for the type checker
         assert process.stderr is not None  # noqa: S101
@@ -183,23 +185,35 @@ def timed_merge(out: Path, d_min: float) -> dict[str, float]:
         errors = process.stderr.read()
     if process.returncode or not table:
         raise RuntimeError(f"ssx merge: {errors}")
-    seconds = {
+    return {
         "from the command to the table": table,
         "CPU time until then": of_cpu,
         "from the command to its end": time.perf_counter() - start,
     }
-    parts = next(line for line in errors.splitlines() if line.startswith("PARTS"))
-    return seconds | json.loads(parts.removeprefix("PARTS"))
 
 
-def cpu_seconds(process: int) -> float:
-    """CPU time that a running process has used, which on a busy machine says more than wall time."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def parts_of_merge(out: Path, d_min: float) -> dict[str, float]:
+    """Seconds of the parts of a merge that is done in one process."""
+    command = [sys.executable, "-c", PARTS, str(out), str(d_min)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)  # noqa: S603
+    return json.loads(done.stdout)
+
+
+def cpu_seconds(session: int) -> float:
+    """CPU time that a command and its workers have used, which on a busy machine says more than wall time."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        if int(fields[3]) == session:
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def only_imports() -> float:
-    """Seconds in which the interpreter starts and imports what a merge needs."""
+    """Seconds in which the interpreter starts and the command imports what it needs itself."""
     start = time.perf_counter()
     subprocess.run(
         [sys.executable, "-c", "import flows.cli, flows.console, flows.merge"], env=environment(), check=True
@@ -218,7 +232,11 @@ def main(n_lattices: int, kept: Path | None) -> None:
         d_min = 2.2 + 1e-4 * len(list((out / "merged").iterdir()))
         timed_merge(out, d_min)
         runs = [
-            {"interpreter and imports": only_imports(), **timed_merge(out, d_min + 1e-4 * i)}
+            {
+                "interpreter and imports": only_imports(),
+                **timed_merge(out, d_min + 1e-4 * i),
+                **parts_of_merge(out, d_min + 1e-4 * (i + 3)),
+            }
             for i in (1, 2, 3)
         ]
     print(f"{n_lattices} lattices")

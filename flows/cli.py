@@ -158,20 +158,23 @@ def process_(
 def merge_(result: Result, cell_cluster: CellCluster = None, set_: Settings = None) -> None:
     """Merge again what is processed, with other merging settings; no image is read."""
     start(None)
-    from flows.console import print_figures, print_origin
-    from flows.merge import MergeRequest, run_merge
-    from flows.outcome import PartialResultError
+    from flows.steps import merging_worker
 
     group_id, folder = parse_result(result)
     settings = parse_settings(set_)
     if cell_cluster is not None:
         settings.setdefault("merging", {})["cell_cluster"] = cell_cluster
-    request = MergeRequest(group_id=group_id, folder=folder, settings=settings)
-    try:
-        print_origin(run_merge(request, print_figures))
-    except PartialResultError as error:
-        print_origin(error.outcome)
-        raise
+    with merging_worker() as worker:  # which imports what it needs while this process does
+        from flows.console import print_figures, print_origin
+        from flows.merge import MergeRequest, run_merge
+        from flows.outcome import PartialResultError
+
+        request = MergeRequest(group_id=group_id, folder=folder, settings=settings)
+        try:
+            print_origin(run_merge(request, print_figures, worker))
+        except PartialResultError as error:
+            print_origin(error.outcome)
+            raise
 
 
 @app.command()

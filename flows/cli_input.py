@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssx_processing.errors import SettingsError
-from ssx_processing.models import UnitCell
+
+if TYPE_CHECKING:
+    from ssx_processing.models import UnitCell
 
 
-def parse_cell(text: str | None) -> UnitCell | None:
+def parse_cell(text: str | None) -> "UnitCell | None":
     """Unit cell from six numbers separated by commas.
 
     Examples

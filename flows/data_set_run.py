@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, field
 from functools import reduce
 from operator import add
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gemmi
 import numpy as np
-import pandas as pd
 
 from flows.job import DataSet
 from ispyb_io.records import DataCollection
@@ -27,6 +27,9 @@ from ssx_processing.models import (
 )
 from ssx_processing.pipeline.chunk_job import ChunkJob, chunk_summary
 from ssx_processing.settings import ProcessingSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CELL = ["a", "b", "c", "alpha", "beta", "gamma"]
 
@@ -46,7 +49,7 @@ class DataSetRun:
     """Reason, by place in ``chunk_jobs``."""
     notices: tuple[str, ...] = ()
     """What must be known about the cell that was given."""
-    _lattices: dict[int, pd.DataFrame] = field(default_factory=dict)
+    _lattices: dict[int, "pd.DataFrame"] = field(default_factory=dict)
     """By place: cells and resolution limits, as far as they were needed."""
 
     def add(self, place: int, summary: ChunkSummary) -> None:
@@ -110,7 +113,7 @@ class DataSetRun:
     def _cells(self) -> np.ndarray:
         return np.concatenate([np.empty((0, 6)), *(table[CELL].to_numpy() for table in self._tables())])
 
-    def _tables(self) -> list[pd.DataFrame]:
+    def _tables(self) -> "list[pd.DataFrame]":
         """Of the lattices of each chunk done, in the order in which they arrived."""
         for place, summary in self.summaries.items():
             if place not in self._lattices:

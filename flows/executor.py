@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -47,8 +47,10 @@ class IsolatedProcesses(Executor):
     forked from a clean server process that never imports Prefect, and end when their parent does.
     """
 
-    def __init__(self, max_workers: int) -> None:
-        _start_fork_server()
+    def __init__(
+        self, max_workers: int, preload: Sequence[str] = PRELOAD, *, one_thread: bool = True
+    ) -> None:
+        _start_fork_server(preload, dict.fromkeys(ONE_THREAD, "1") if one_thread else {})
         self._threads = ThreadPoolExecutor(max_workers, thread_name_prefix="chunk")
         self._idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
         for _ in range(max_workers):
@@ -82,9 +84,19 @@ class IsolatedProcesses(Executor):
 
 
 @contextmanager
-def worker_processes(max_workers: int) -> Iterator[Executor]:
-    """Executor for the block; when the block fails, the workers are killed and not waited for."""
-    executor = IsolatedProcesses(max_workers)
+def worker_processes(
+    max_workers: int, preload: Sequence[str] = PRELOAD, *, one_thread: bool = True
+) -> Iterator[Executor]:
+    """Executor for the block; when the block fails, the workers are killed and not waited for.
+
+    Parameters
+    ----------
+    preload
+        Modules imported before the workers are forked.
+    one_thread
+        Keep libraries from having threads of their own in each worker.
+    """
+    executor = IsolatedProcesses(max_workers, preload, one_thread=one_thread)
     try:
         yield executor
     except BaseException:
@@ -98,14 +110,14 @@ def _one_process() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=context, initializer=_prepare_worker)
 
 
-def _start_fork_server() -> None:
-    """Start it, if it does not run, with an environment in which libraries use one thread."""
+def _start_fork_server(preload: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Start it, if it does not run, with these variables in its environment."""
     if TRACKER_IS_QUIET not in sys.warnoptions:
         sys.warnoptions.append(TRACKER_IS_QUIET)
-    saved = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    saved = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
     try:
-        multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOAD)
+        multiprocessing.get_context("forkserver").set_forkserver_preload(list(preload))
         forkserver.ensure_running()
     finally:
         for name, value in saved.items():

@@ -5,6 +5,7 @@ sees a merge only where it has a server of its own.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +23,7 @@ from flows.permissions import check_files
 from flows.prefect_environment import server_is_configured
 from flows.records import JobRecords
 from flows.settings import SiteSettings
-from flows.steps import LastSteps, merge_step, report_step
+from flows.steps import LastSteps, last_steps
 from ispyb_io.ledger_records import Processing, WorkStatus
 from ispyb_io.records import DataCollectionGroup
 from ssx_processing.errors import ImageReadError, SettingsError
@@ -53,13 +54,19 @@ class MergeRequest(BaseModel):
         return self
 
 
-def run_merge(request: MergeRequest, tell: Callable[[Outcome], None] = lambda outcome: None) -> Outcome:
+def run_merge(
+    request: MergeRequest,
+    tell: Callable[[Outcome], None] = lambda outcome: None,
+    worker: Executor | None = None,
+) -> Outcome:
     """Merge again, as a flow where Prefect has a server.
 
     Parameters
     ----------
     tell
         Told of the outcome as soon as all is merged, before the report is written.
+    worker
+        Merges and reports in place of this process, where Prefect has no server.
 
     Raises
     ------
@@ -69,7 +76,7 @@ def run_merge(request: MergeRequest, tell: Callable[[Outcome], None] = lambda ou
         Whatever stopped it.
     """
     if not server_is_configured():
-        outcome = merge_result(request, LastSteps(merge_step, report_step, tell))
+        outcome = merge_result(request, last_steps(tell, worker))
         if outcome.status is not WorkStatus.SUCCESS:
             raise PartialResultError(outcome)
         return outcome

@@ -7,7 +7,7 @@ from pathlib import Path
 from ispyb_io.ledger_records import WorkStatus
 from ssx_processing.errors import ChunkError, SsxError
 from ssx_processing.formats.chunk_folder import write_json
-from ssx_processing.formats.merge_folder import read_merge
+from ssx_processing.formats.merge_record import read_merge
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import FrameCounts, MergeSummary
 

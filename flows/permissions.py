@@ -14,9 +14,6 @@ from pathlib import Path
 from flows.settings import SiteSettings
 from ispyb_io.records import DataCollectionGroup
 from ssx_processing.errors import SsxError
-from ssx_processing.formats.geometry_file import mask_files_of
-from ssx_processing.formats.hdf5_references import references
-from ssx_processing.formats.nxmx_frames import is_hdf5
 from ssx_processing.settings import RequestedSettings
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -113,6 +110,8 @@ def check_files(
     for path in (*others, *_of_settings(settings)):
         _refuse_outside(path, roots, str(path))
     if geometry_file is not None:
+        from ssx_processing.formats.geometry_file import mask_files_of  # takes long, most sites need it not
+
         _refuse_outside(geometry_file, roots, str(geometry_file))
         images = (*images, *mask_files_of(geometry_file))
     _check_images(images, roots)
@@ -161,6 +160,8 @@ def _refuse_outside(path: Path, roots: Collection[Path], what: str) -> None:
 
 def _check_images(images: Iterable[Path], roots: Collection[Path]) -> None:
     """Images, and file by file what they refer to; none is opened before it is known to lie inside."""
+    from ssx_processing.formats.nxmx_frames import is_hdf5
+
     waiting = [(path, str(path)) for path in images]
     seen: set[Path] = set()
     while waiting:
@@ -175,6 +176,8 @@ def _check_images(images: Iterable[Path], roots: Collection[Path]) -> None:
 
 def _referred(path: Path) -> Iterator[tuple[Path, str]]:
     """Files that an HDF5 file refers to, in all places where one is; a link as wide as it is written."""
+    from ssx_processing.formats.hdf5_references import references
+
     for where, places in references(path):
         written, *elsewhere = places
         yield written, f"{path}: what {where} refers to"

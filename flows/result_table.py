@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flows.outcome import Outcome
-from ssx_processing.formats.merge_folder import read_merge_table
+from ssx_processing.formats.merge_record import read_merge_table
 from ssx_processing.models import FrameCounts, MergeSummary, ReferenceCheck, SubsetSummary
-from ssx_processing.pipeline.growth_curve import growth_of_table, growth_words
-from ssx_processing.pipeline.subset_differences import difference_words
 
 
 def result_rows(outcome: Outcome) -> list[tuple[str, str]]:
@@ -40,6 +38,8 @@ def result_rows(outcome: Outcome) -> list[tuple[str, str]]:
 
 def merge_lines(merge: MergeSummary) -> list[str]:
     """How it was scaled, its subsets and how they differ, and what more lattices would bring."""
+    from ssx_processing.pipeline.subset_differences import difference_words
+
     table = read_merge_table(merge.folder, "differences")
     return [
         *([f"scaling: {merge.scaling}"] if merge.scaling else []),
@@ -70,6 +70,8 @@ def _subset(subset: SubsetSummary) -> str:
 
 
 def _growth(merge_folder: Path) -> list[str]:
+    from ssx_processing.pipeline.growth_curve import growth_of_table, growth_words
+
     table = read_merge_table(merge_folder, "growth")
     words = growth_words(growth_of_table(table)) if table is not None else ""
     return [f"growth: {words}"] if words else []

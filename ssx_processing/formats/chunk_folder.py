@@ -1,4 +1,9 @@
-"""Result folders: Parquet tables and a small JSON summary, written whole or not at all."""
+"""Result folders: Parquet tables and a small JSON summary, written whole or not at all.
+
+Quick to import: what reads tables is imported where a table is read.
+"""
+
+from __future__ import annotations
 
 import json
 import os
@@ -7,14 +12,14 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from ssx_processing.errors import ChunkError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    from numpy.typing import NDArray
 
 SUMMARY = "summary.json"
 
@@ -102,6 +107,8 @@ def joined(tables: Sequence[pa.Table]) -> pd.DataFrame:
 
     What one of them lacks of the columns is missing in its rows; what all lack is left out.
     """
+    import pyarrow as pa
+
     plain = [table.replace_schema_metadata() for table in tables]
     filled = [table for table in plain if len(table)]  # empty ones may not know the types of their columns
     return pa.concat_tables(filled or plain[:1], promote_options="permissive").to_pandas()
@@ -129,6 +136,8 @@ def read_arrow(folder: Path, name: str, columns: Sequence[str] | None, later: Se
     ChunkError
         The table is missing, damaged or lacks one of the columns.
     """
+    import pyarrow.parquet as pq
+
     path = folder / f"{name}.parquet"
     try:
         with pq.ParquetFile(path) as file:
@@ -152,6 +161,8 @@ def count_rows(folder: Path, name: str) -> int:
     ChunkError
         The table is missing or damaged.
     """
+    import pyarrow.parquet as pq
+
     path = folder / f"{name}.parquet"
     try:
         return pq.read_metadata(path).num_rows

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssx_processing.errors import ChunkError
-from ssx_processing.formats.merge_folder import read_merge
+from ssx_processing.formats.merge_record import read_merge
 from ssx_processing.models import MergeSummary
 from ssx_processing.pipeline.calibration import Calibration
 from ssx_processing.pipeline.processed_run import ProcessedRun, read_processed_run

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ssx_processing.formats.chunk_folder import SUMMARY
-from ssx_processing.formats.merge_folder import read_merge, write_merge
+from ssx_processing.formats.merge_folder import write_merge
+from ssx_processing.formats.merge_record import read_merge
 from ssx_processing.formats.reference_intensities import read_reference
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.formats.setting_reference import SettingReferenceTable
@@ -137,7 +138,7 @@ def _merge(job: MergeJob) -> MergeSummary:
         read_reference(settings.merging.reference)  # before all the work
     folder.parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(1) as beside:
-        ready = beside.submit(_wake_numba)
+        ready = beside.submit(wake_kernels)
         data = read_merge_input(
             job.folders,
             folder.parent,
@@ -178,7 +179,7 @@ def _merge(job: MergeJob) -> MergeSummary:
     return summary
 
 
-def _wake_numba() -> None:
+def wake_kernels() -> None:
     """Call a kernel: at its first one numba sets itself up, which takes as long as reading the chunks."""
     nothing = np.empty(0, np.int16)
     asymmetric_unit((10.0, 10.0, 10.0, 90.0, 90.0, 90.0), "P 1", 5.0).find(nothing, nothing, nothing)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ssx_processing.errors import ChunkError
 from ssx_processing.formats.chunk_folder import SUMMARY, read_known, read_summary, read_table
-from ssx_processing.formats.merge_folder import read_merge, read_merge_table
+from ssx_processing.formats.merge_record import read_merge, read_merge_table
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.detector_refinement import DetectorNormal
 from ssx_processing.models import FrameCounts, FrameRange, MergeSummary

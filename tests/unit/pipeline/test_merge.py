@@ -15,7 +15,7 @@ import pytest
 
 from ssx_processing.errors import ChunkError, MergeError, ReferenceFileError
 from ssx_processing.formats.chunk_folder import write_chunk
-from ssx_processing.formats.merge_folder import read_merge, read_merge_table
+from ssx_processing.formats.merge_record import read_merge, read_merge_table
 from ssx_processing.models import MergeSummary
 from ssx_processing.pipeline.chunk_columns import A_COLUMNS
 from ssx_processing.pipeline.merge import merge_chunks

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ssx_processing.formats.merge_folder import read_merge_table
+from ssx_processing.formats.merge_record import read_merge_table
 from ssx_processing.kernels.growth import Growth
 from ssx_processing.kernels.statistics import MergedReflections
 from ssx_processing.pipeline.growth_curve import growth_of_table, growth_table, growth_words

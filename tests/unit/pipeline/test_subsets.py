@@ -11,7 +11,7 @@ import pytest
 
 from ssx_processing.errors import SettingsError
 from ssx_processing.formats.chunk_folder import write_chunk
-from ssx_processing.formats.merge_folder import read_merge, read_merge_table
+from ssx_processing.formats.merge_record import read_merge, read_merge_table
 from ssx_processing.models import MergeSummary
 from ssx_processing.pipeline.chunk_tables import A_COLUMNS
 from ssx_processing.pipeline.merge import merge_chunks
