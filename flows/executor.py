@@ -118,13 +118,27 @@ def _start_fork_server(preload: Sequence[str], environment: Mapping[str, str]) -
     os.environ.update(environment)
     try:
         multiprocessing.get_context("forkserver").set_forkserver_preload(list(preload))
-        forkserver.ensure_running()
+        with _interrupts_ignored():
+            forkserver.ensure_running()
     finally:
         for name, value in saved.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """What is started in the block ignores Ctrl-C, which is for the parent, from its first moment."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _prepare_worker() -> None:

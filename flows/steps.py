@@ -40,8 +40,11 @@ def merging_worker() -> Iterator[Executor | None]:
     from flows.executor import worker_processes
 
     with worker_processes(1, ["ssx_processing.pipeline.merge"], one_thread=False) as worker:
-        worker.submit(_get_ready)
-        yield worker
+        ready = worker.submit(_get_ready)
+        try:
+            yield worker
+        finally:
+            ready.exception()  # a process that is killed while it starts says so at length
 
 
 def last_steps(tell: "Callable[[Outcome], None]", worker: Executor | None = None) -> LastSteps:
