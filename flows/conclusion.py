@@ -7,7 +7,6 @@ from operator import add
 from pathlib import Path
 
 from flows.data_set_run import DataSetRun, progress_line
-from flows.event_chains import apply_events
 from flows.job import Job
 from flows.messages import one_line
 from flows.outcome import Outcome, write_outcome
@@ -45,7 +44,7 @@ def conclude(
     if not any(run.summaries for run in runs):
         missing = missing_of(runs)
         raise ChunkError(f"{job.name}: none of {len(missing)} chunks could be processed; {missing[0]}")
-    events = apply_events(job, runs)
+    events = _applied_events(job, runs)
     try:
         merge = merge_runs(job, runs, steps)
     except MergeError as error:
@@ -60,6 +59,15 @@ def conclude(
     outcome = replace(outcome, reports=reports, program_ids=tuple(sorted(records.program_ids)))
     write_outcome(outcome)
     return outcome
+
+
+def _applied_events(job: Job, runs: Sequence[DataSetRun]) -> tuple[str, ...]:
+    """What must be known of the events; images without ISPyB have none, and pandas is not imported for them."""
+    if job.group is None and job.settings.merging.subset_by is None:
+        return ()
+    from flows.event_chains import apply_events
+
+    return apply_events(job, runs)
 
 
 def missing_of(runs: Sequence[DataSetRun]) -> tuple[str, ...]:
