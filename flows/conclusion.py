@@ -62,7 +62,7 @@ def conclude(
 
 
 def _applied_events(job: Job, runs: Sequence[DataSetRun]) -> tuple[str, ...]:
-    """What must be known of the events; images without ISPyB have none, and pandas is not imported for them."""
+    """What must be known of the events; for images without ISPyB nothing is imported."""
     if job.group is None and job.settings.merging.subset_by is None:
         return ()
     from flows.event_chains import apply_events
