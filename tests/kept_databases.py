@@ -46,8 +46,14 @@ class KeptDatabase:
         if not self.name:
             self._make()
         engine = open_engine(self.server.url(self.name))
-        yield engine
-        engine.dispose()
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+            self._take_back()
+
+    def _take_back(self) -> None:
+        """Clean it for the next test, or drop it if that cannot be."""
         engine = open_engine(self.server.url(self.name))
         with engine.connect() as connection:
             reusable = self._clean(connection)

@@ -35,6 +35,11 @@ PACKAGES = {
     "maxiv": "ispyb-models-pyispyb==1.3.2",
     "diamond": "ispyb==12.1.1",
 }
+MYSQL_8_MODE = (
+    "ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,"
+    "NO_ENGINE_SUBSTITUTION"
+)
+"""MySQL's default, stricter than MariaDB's; we have no MySQL to run."""
 EXPERIMENT_TYPE_ROWS = [
     {"experimentTypeId": 37, "name": "Standard"},
     {"experimentTypeId": 38, "name": "Serial Fixed"},
@@ -142,14 +147,26 @@ def run_as_root(server: MariadbServer, statement: str) -> None:
 
 
 @contextmanager
+def sql_mode(server: MariadbServer, mode: str) -> Iterator[None]:
+    """Let connections that are opened now have this mode."""
+    run_as_root(server, f"SET GLOBAL sql_mode = '{mode}'")
+    try:
+        yield
+    finally:
+        run_as_root(server, "SET GLOBAL sql_mode = DEFAULT")
+
+
+@contextmanager
 def new_database(server: MariadbServer) -> Iterator[Engine]:
     """An empty database, dropped at the end: for what the kept ones cannot do."""
     name = new_database_name()
     run_as_root(server, f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
     engine = open_engine(server.url(name))
-    yield engine
-    engine.dispose()
-    run_as_root(server, f"DROP DATABASE {name}")
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+        run_as_root(server, f"DROP DATABASE {name}")
 
 
 def create_statements(engine: Engine, tables: Iterable[str]) -> list[str]:

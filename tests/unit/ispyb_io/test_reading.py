@@ -11,7 +11,8 @@ from ispyb_io.beamline import CollectedChip, CollectedIds, write_collected_chip
 from ispyb_io.engines import open_engine
 from ispyb_io.orm_client import OrmClient
 from ispyb_io.protocol import NotFoundError, RejectedError, UnavailableError
-from ispyb_io.records import Event, EventChain
+from ispyb_io.records import Event, EventChain, Relation
+from tests.mariadb import MYSQL_8_MODE, MariadbServer, sql_mode
 
 from .conftest import READABLE
 
@@ -136,6 +137,19 @@ def test_a_schema_without_ssx_tables_is_read(esrf_ispyb: Engine, chip: Collected
     assert client.offers().missing_tables == ("Event", "EventChain", "SSXDataCollection", "SampleComposition")
     assert client.offers().missing_columns == ("DataCollection.flux",)
     assert client.offers().problems == ()
+
+
+def test_groups_are_read_in_mysqls_strict_modes(
+    mariadb: MariadbServer, esrf_ispyb: Engine, chip: CollectedChip
+):
+    ids = write_collected_chip(esrf_ispyb, chip)
+    esrf_ispyb.dispose()
+    with sql_mode(mariadb, MYSQL_8_MODE):
+        client = OrmClient(esrf_ispyb)
+        (group,) = client.find_groups()
+        assert client.group(ids.group_id) == group
+        assert client.related_groups(ids.group_id, Relation.PROTEIN) == [group]
+        assert client.groups_with(sample_ids=[ids.sample_id]) == [group]
 
 
 def test_an_event_type_that_ispyb_has_not_is_rejected(ispyb: Engine, chip: CollectedChip):
