@@ -220,7 +220,7 @@ def report(result: Result) -> None:
     with open_databases(site, folder, create=folder is None) as databases:
         outcome = read_outcome(processing_of(databases.ledger, group_id, folder).folder)
     for page in outcome.reports:
-        say(str(write_report(page.parent, outcome.merge.folder)))
+        say(str(write_report(page.parent, outcome.merge.folder, facts=outcome.facts)))
 
 
 @app.command()

@@ -103,7 +103,9 @@ def outcome_of(
     chunks = [summary for run in runs for summary in run.summaries.values()]
     missing = missing_of(runs)
     expected = len(chunks) + len(missing)
-    notices = tuple(dict.fromkeys([*(line for run in runs for line in run.notices), *events]))
+    of_records = [f"{run.data_set.name}: {line}" for run in runs for line in run.record_notices]
+    of_cells = [line for run in runs for line in run.notices]
+    notices = tuple(dict.fromkeys([*of_cells, *of_records, *events]))
     counts = reduce(add, (run.counts for run in runs), FrameCounts())
     return Outcome(
         name=job.name,
@@ -118,6 +120,7 @@ def outcome_of(
         reports=tuple(RunFolder(run.data_set.folder).report for run in runs),
         changes=changes,
         notices=notices,
+        facts=sample_facts(job),
     )
 
 
@@ -143,4 +146,8 @@ def sample_facts(job: Job) -> dict[str, str]:
     facts = {"proposal": group.proposal, "data collection group": str(group.group_id)}
     if group.sample is not None:
         facts |= {"sample": group.sample.name, "protein": group.sample.protein_acronym}
+        ligands = [c.words for c in group.sample.components if c.is_ligand]
+        others = [c.words for c in group.sample.components if not c.is_ligand]
+        facts |= {"ligands": "; ".join(ligands)} if ligands else {}
+        facts |= {"components": "; ".join(others)} if others else {}
     return facts

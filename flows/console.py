@@ -52,6 +52,7 @@ def print_origin(outcome: Outcome, *, now: bool = True) -> None:
     print_lines(console, [f"note: {line}" for line in outcome.merge.warnings])
     print_lines(console, [f"note: {line}" for line in outcome.notices])
     print_lines(console, merge_lines(outcome.merge))
+    print_lines(console, [f"{name}: {value}" for name, value in outcome.facts.items() if value])
     places = [("MTZ", outcome.merge.folder / "merged.mtz"), *(("report", path) for path in outcome.reports)]
     print_places(console, places)
     if outcome.program_ids:

@@ -75,6 +75,15 @@ class DataSetRun:
             lines.append(f"images {there + 1}-{collection.n_images}: not in the files")
         return tuple(lines)
 
+    @property
+    def record_notices(self) -> tuple[str, ...]:
+        """What is wrong in the record of the data collection, though nothing is missing for it."""
+        collection, there = self.data_set.collection, self.plan.frames_total
+        if collection is None or not collection.n_images or collection.n_images >= there:
+            return ()
+        said = f"numberOfImages in ISPyB is {collection.n_images}"
+        return (f"{said}, the files have {there} frames: all are processed",)
+
     def chunk_name(self, place: int) -> str:
         """For people, who count from 1."""
         frames = self.chunk_jobs[place].frames
@@ -83,7 +92,7 @@ class DataSetRun:
     @property
     def message(self) -> str:
         """One line for lists of results."""
-        lines = (*self.missing, *self.settings.sample.assumed, *self.notices)
+        lines = (*self.missing, *self.settings.sample.assumed, *self.notices, *self.record_notices)
         return progress_line(self.counts, len(self.summaries), len(self.chunk_jobs), lines)
 
     @property

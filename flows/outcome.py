@@ -1,7 +1,7 @@
 """What became of a job."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ispyb_io.ledger_records import WorkStatus
@@ -36,7 +36,9 @@ class Outcome:
     changes: tuple[str, ...] = ()
     """Settings that differ from those of the result merged again."""
     notices: tuple[str, ...] = ()
-    """What must be known about the cell that was given, and about the recorded events."""
+    """What must be known about the cell that was given, and about the records in ISPyB."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """What ISPyB knows of the sample: proposal, protein, ligands, other components; empty without ISPyB."""
 
 
 class PartialResultError(SsxError):
