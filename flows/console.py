@@ -136,11 +136,14 @@ def print_chunks(chunks: Sequence[Chunk]) -> None:
 def print_offers(offers: Offers) -> None:
     """Print what an ISPyB has and lacks."""
     console = Console()
-    lines = [
-        f"{offers.dialect} {offers.server_version}",
-        f"tables:          {', '.join(offers.tables)}",
-        f"missing tables:  {', '.join(offers.missing_tables) or 'none'}",
-        f"missing columns: {', '.join(offers.missing_columns) or 'none'}",
-        f"experiment types: {', '.join(offers.experiment_types) if offers.experiment_types else 'any text'}",
-    ]
+    lines = [f"{offers.dialect} {offers.server_version}"]
+    if offers.tables:
+        types = ", ".join(offers.experiment_types) if offers.experiment_types else "any text"
+        lines += [
+            f"tables:          {', '.join(offers.tables)}",
+            f"missing tables:  {', '.join(offers.missing_tables) or 'none'}",
+            f"missing columns: {', '.join(offers.missing_columns) or 'none'}",
+            f"experiment types: {types}",
+        ]
+    lines += offers.limits
     print_lines(console, lines)

@@ -1,7 +1,7 @@
 """The databases of a site: ISPyB where there is one, and the ledger."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from ispyb_io.ledger_records import Processing
 from ispyb_io.orm_client import OrmClient
 from ispyb_io.protocol import IspybClient
 from ispyb_io.records import DataCollectionGroup
+from ispyb_io.rest_address import is_rest
 from ssx_processing.errors import SettingsError
 
 LEDGER_FILE = "ssx-ledger.sqlite"
@@ -63,9 +64,7 @@ def open_databases(
     with ExitStack() as stack:
         ispyb = None
         if site.ispyb_url is not None:
-            engine = open_engine(reveal(site.ispyb_url))
-            stack.callback(engine.dispose)
-            ispyb = OrmClient(engine)
+            ispyb = stack.enter_context(open_ispyb(reveal(site.ispyb_url)))
         address = ledger_address(site, ledger_folder)
         ledger_engine = open_engine(address, create=create)
         stack.callback(ledger_engine.dispose)
@@ -73,6 +72,22 @@ def open_databases(
         if create:
             ledger.create_tables()
         yield Databases(ledger, ispyb)
+
+
+@contextmanager
+def open_ispyb(url: str) -> Iterator[IspybClient]:
+    """Client for ISPyB's database, or for py-ispyb where the address is one of the web."""
+    if is_rest(url):
+        from ispyb_io.rest_client import open_rest  # httpx takes its time to import
+
+        with closing(open_rest(url)) as client:
+            yield client
+        return
+    engine = open_engine(url)
+    try:
+        yield OrmClient(engine)
+    finally:
+        engine.dispose()
 
 
 def ledger_address(site: SiteSettings, ledger_folder: Path | None) -> str | Path:

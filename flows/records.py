@@ -135,7 +135,7 @@ class JobRecords:
             last_image=last_image,
             median_cell=median_cell,
         )
-        self.program_ids.add(self.databases.ispyb.record_collection_result(result))
+        self._add(self.databases.ispyb.record_collection_result(result))
         if status is not ResultStatus.RUNNING:
             self._concluded.add(id_)
 
@@ -158,7 +158,7 @@ class JobRecords:
             unit_cell=merge.unit_cell,
             statistics=tuple(merging_statistics(merge)),
         )
-        self.program_ids.add(self.databases.ispyb.record_merged_result(result))
+        self._add(self.databases.ispyb.record_merged_result(result))
 
     def finish(self, status: WorkStatus, message: str, counts: dict[str, Any]) -> None:
         """Enter the outcome of the processing; last of all."""
@@ -206,7 +206,12 @@ class JobRecords:
             space_group=sample.space_group,
             unit_cell=sample.unit_cell,
         )
-        self.program_ids.add(self.databases.ispyb.record_merged_result(result))
+        self._add(self.databases.ispyb.record_merged_result(result))
+
+    def _add(self, program_id: int | None) -> None:
+        """Keep the id of what was written; None where this ISPyB takes no such result."""
+        if program_id is not None:
+            self.program_ids.add(program_id)
 
     @property
     def _command_line(self) -> str:
@@ -268,7 +273,8 @@ def record_unprocessable(group: DataCollectionGroup, message: str, databases: Da
         )
         for collection in collections
     ]
-    databases.ledger.finish(key, WorkStatus.FAILED, message=message, program_ids=program_ids)
+    known_ids = [id_ for id_ in program_ids if id_ is not None]
+    databases.ledger.finish(key, WorkStatus.FAILED, message=message, program_ids=known_ids)
 
 
 def attachments(*paths: Path) -> tuple[Attachment, ...]:

@@ -104,7 +104,8 @@ class SiteSettings(BaseSettings):
         return f"{name}: {text}{shown}"
 
     ispyb_url: SecretStr | None = None
-    """SQLAlchemy URL of ISPyB, e.g. mysql+pymysql://user:password@host/ispyb; none: files only. Also
+    """SQLAlchemy URL of ISPyB, e.g. mysql+pymysql://user:password@host/ispyb, or the address of a py-ispyb,
+    https://user:password@host/ispyb/api/v1?plugin=ldap&beamline=ID29; none: files only. Also
     prefect-secret:NAME, the Secret block of Prefect that holds it; or in a file, by SSX_ISPYB_URL_FILE."""
     ledger_url: SecretStr | None = None
     """SQLAlchemy URL of the ledger, given as ISPyB's; by default SQLite, beside the results of files, else in

@@ -5,7 +5,7 @@
     - RejectedError       ISPyB, or its schema, does not take this; trying again does not help
     - UnavailableError    ISPyB does not answer, or not now; the only one that is worth a retry
 
-Nothing above this package learns of SQLAlchemy's exceptions.
+Nothing above this package learns of the exceptions of SQLAlchemy and httpx.
 """
 
 from collections.abc import Collection
@@ -87,18 +87,20 @@ class IspybClient(Protocol):
         """Find the groups that hold one of these data collections, or have one of these samples."""
         ...
 
-    def record_collection_result(self, result: CollectionResult) -> int:
+    def record_collection_result(self, result: CollectionResult) -> int | None:
         """Write what processing one data collection gave; returns the autoProcProgramId.
 
         There is one row per data collection: a result with another key supersedes it in place.
-        A FAILED one never replaces a SUCCESS; it is noted in that row's message.
+        A FAILED one never replaces a SUCCESS; it is noted in that row's message. None: this ISPyB
+        has no way to be told, as ``offers().limits`` says, or does not say the id.
         """
         ...
 
-    def record_merged_result(self, result: MergedResult) -> int:
+    def record_merged_result(self, result: MergedResult) -> int | None:
         """Write what merging data collections gave; returns the autoProcProgramId.
 
         There is one row per name and members that overlap: a later success supersedes in place.
+        None as for a data collection.
         """
         ...
 

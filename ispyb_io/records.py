@@ -161,7 +161,8 @@ class DataCollectionGroup(Record):
     """Data collections of one sample that the beamline took together."""
 
     group_id: int
-    session_id: int
+    session_id: int | None = None
+    """None where py-ispyb does not show the session."""
     proposal: str
     """Code and number, e.g. mx1234."""
     beamline: str = ""
@@ -186,7 +187,7 @@ class Offers(Record):
     """What an ISPyB has, lacks and can take."""
 
     dialect: str
-    """sqlite, mysql or mariadb."""
+    """sqlite, mysql, mariadb or py-ispyb."""
     server_version: str
     tables: tuple[str, ...]
     """Of the tables that we touch, those which are there."""
@@ -198,3 +199,5 @@ class Offers(Record):
     """Labels of DataCollectionGroup.experimentType; None where it takes any text."""
     problems: tuple[str, ...]
     """One sentence for each thing that stops results from being written; empty if all is well."""
+    limits: tuple[str, ...] = ()
+    """One sentence for each thing that ISPyB is not told, though it lies in the files and the ledger."""

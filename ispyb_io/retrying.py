@@ -56,11 +56,11 @@ class RetryingClient:
         """One data collection group with its data collections."""
         return self._try(lambda: self._client.group(group_id))
 
-    def record_collection_result(self, result: CollectionResult) -> int:
+    def record_collection_result(self, result: CollectionResult) -> int | None:
         """Write what processing one data collection gave; returns the autoProcProgramId."""
         return self._try(lambda: self._client.record_collection_result(result))
 
-    def record_merged_result(self, result: MergedResult) -> int:
+    def record_merged_result(self, result: MergedResult) -> int | None:
         """Write what merging data collections gave; returns the autoProcProgramId."""
         return self._try(lambda: self._client.record_merged_result(result))
 
