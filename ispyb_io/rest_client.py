@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ispyb_io.protocol import SSX_EXPERIMENT_TYPES, NotFoundError, RejectedError, UnavailableError
-from ispyb_io.records import DataCollectionGroup, Offers
+from ispyb_io.records import DataCollectionGroup, Offers, Relation
 from ispyb_io.rest_address import RestAddress, parse_rest_address
 from ispyb_io.rest_reader import RestReader
 from ispyb_io.rest_receipt import locked_receipt
@@ -72,6 +72,21 @@ class RestClient:
     def group(self, group_id: int) -> DataCollectionGroup:
         """One data collection group with its data collections."""
         return self._reader.group(group_id)
+
+    def related_groups(
+        self,
+        group_id: int,
+        relation: Relation,
+        experiment_types: Collection[str] = SSX_EXPERIMENT_TYPES,
+    ) -> list[DataCollectionGroup]:
+        """Find the groups that have sample or protein in common with one, and itself."""
+        return self._reader.related_groups(group_id, relation, experiment_types)
+
+    def groups_with(
+        self, *, data_collection_ids: Collection[int] = (), sample_ids: Collection[int] = ()
+    ) -> list[DataCollectionGroup]:
+        """Find the groups that hold one of these data collections, or have one of these samples."""
+        return self._reader.groups_with(data_collection_ids, sample_ids)
 
     def record_collection_result(self, result: CollectionResult) -> int | None:
         """Tell of a success, once; see the limits for what else is not told."""

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from ispyb_io import records
 from ispyb_io.protocol import NotFoundError, RejectedError
-from ispyb_io.records import DataCollectionGroup
+from ispyb_io.records import DataCollectionGroup, Relation
 from ispyb_io.rest_records import ServedChain, ServedEvent, ServedSession, group_record
 from ispyb_io.rest_samples import ServedSample
 from ispyb_io.rest_session import PAGE_SIZE, Page, RestSession
@@ -60,6 +60,38 @@ class RestReader:
     def group(self, group_id: int) -> DataCollectionGroup:
         """One data collection group with its data collections."""
         return self._group(self._collections(group_id))
+
+    def related_groups(
+        self, group_id: int, relation: Relation, experiment_types: Collection[str]
+    ) -> list[DataCollectionGroup]:
+        """Find the groups that have sample or protein in common with one, and itself."""
+        sample_id = self._collections(group_id)[0].sample_id
+        if relation is Relation.SAMPLE_GROUP:
+            raise RejectedError(f"{self._session.url} does not show sample groups; name the groups instead")
+        if sample_id is None:
+            raise RejectedError(f"data collection group {group_id} has no sample in ISPyB")
+        filters = {"blSampleId": str(sample_id)}
+        if relation is Relation.PROTEIN:
+            sample = self._served_sample(sample_id)
+            if sample is None or sample.Crystal.proteinId is None:
+                raise RejectedError(
+                    f"{self._session.url} does not show of which protein sample {sample_id} is; "
+                    "name the groups instead"
+                )
+            filters = {"proteinId": str(sample.Crystal.proteinId)}
+        found = {group_id}
+        for experiment_type in experiment_types:
+            found |= set(self._groups_above(0, {**filters, "eventType": experiment_type}))
+        return [self.group(id_) for id_ in sorted(found)]
+
+    def groups_with(
+        self, data_collection_ids: Collection[int], sample_ids: Collection[int]
+    ) -> list[DataCollectionGroup]:
+        """Find the groups that hold one of these data collections, or have one of these samples."""
+        filters = [{"dataCollectionId": str(id_)} for id_ in data_collection_ids]
+        filters += [{"blSampleId": str(id_)} for id_ in sample_ids]
+        found = {group_id for each in filters for group_id in self._groups_above(0, each)}
+        return [self.group(id_) for id_ in sorted(found)]
 
     def require_collection(self, data_collection_id: int) -> None:
         """NotFoundError if there is no such data collection, or not for our eyes."""
@@ -122,15 +154,15 @@ class RestReader:
 
     def _group(self, collections: list[ServedEvent]) -> DataCollectionGroup:
         first = collections[0]
-        sample = None if first.sample_id is None else self._sample(first.sample_id)
+        sample = None if first.sample_id is None else self._served_sample(first.sample_id)
         ids = [event.Item.dataCollectionId for event in collections]
         chains = {id_: self._event_chains(id_) for id_ in ids}
-        return group_record(collections, self._session_of(first.session), sample, chains)
+        return group_record(collections, self._session_of(first.session), sample and sample.record(), chains)
 
-    def _sample(self, sample_id: int) -> records.Sample | None:
+    def _served_sample(self, sample_id: int) -> ServedSample | None:
         path = f"samples/{sample_id}"
         try:
-            return ServedSample.of(self._session.get(path), f"GET {self._session.url}/{path}").record()
+            return ServedSample.of(self._session.get(path), f"GET {self._session.url}/{path}")
         except NotFoundError:  # of another proposal, or gone
             return None
 

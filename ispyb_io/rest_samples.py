@@ -51,6 +51,7 @@ class ServedProtein(Served):
 class ServedCrystal(Served):
     """Crystal."""
 
+    proteinId: int | None = None
     cell_a: float | None = None
     cell_b: float | None = None
     cell_c: float | None = None

@@ -141,6 +141,11 @@ def sample_content(server: Pyispyb, sample_id: int) -> dict[str, Any]:
     return content
 
 
+def protein_of(server: Pyispyb, sample_id: int | None) -> int | None:
+    sample = server.row(t.BLSample, blSampleId=sample_id)
+    return sample and server.row(t.Crystal, crystalId=sample.crystalId).proteinId
+
+
 def composition(server: Pyispyb, row: t.SampleComposition | t.CrystalComposition) -> dict[str, Any]:
     """The unit is served as an id."""
     component = server.row(t.Component, componentId=row.componentId)

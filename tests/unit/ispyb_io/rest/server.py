@@ -22,7 +22,17 @@ from ispyb_io import result_tables as results
 from ispyb_io import tables as t
 
 from .faults import FaultyApp
-from .served import Pyispyb, chains, columns, group_events, may_see, read_stats, sample_content, session_name
+from .served import (
+    Pyispyb,
+    chains,
+    columns,
+    group_events,
+    may_see,
+    protein_of,
+    read_stats,
+    sample_content,
+    session_name,
+)
 
 ROOT = "/ispyb/api/v1"
 IdList = Annotated[str, Query(pattern=r"^\d+(,\d+)*$")]
@@ -122,12 +132,16 @@ def reading_routes(server: Pyispyb) -> APIRouter:
         beamLineName: str | None = None,
         dataCollectionId: int | None = None,
         dataCollectionGroupId: int | None = None,
+        blSampleId: int | None = None,
+        proteinId: int | None = None,
         eventType: str | None = None,
     ) -> dict[str, Any]:
         found = [
             event
             for group in server.rows(t.DataCollectionGroup)
             if eventType in (None, group.experimentType)
+            and blSampleId in (None, group.blSampleId)
+            and proteinId in (None, protein_of(server, group.blSampleId))
             and dataCollectionGroupId in (None, group.dataCollectionGroupId)
             for event in group_events(server, group, dataCollectionId, one_each=bool(dataCollectionGroupId))
             if beamLineName in (None, event.pop("beamline")) and proposal in (None, event["proposal"])

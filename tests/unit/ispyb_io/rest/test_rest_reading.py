@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from ispyb_io import rest_reader, rest_session
 from ispyb_io.beamline import CollectedChip, CollectedIds, write_collected_chip
 from ispyb_io.protocol import NotFoundError, RejectedError
+from ispyb_io.records import Relation
 from ispyb_io.rest_address import RestAddress
 from ispyb_io.rest_client import RestClient
 from ispyb_io.rest_records import ServedEvent
@@ -157,6 +158,32 @@ def test_a_sample_and_a_session_that_are_not_shown_are_left_out(
     server.faults += [Fault("failing", "/samples/1", status=404), Fault("failing", "-1", status=422)]
     group = client.group(collected.group_id)
     assert (group.sample, group.session_id, group.beamline, group.visit_number) == (None, None, "", 1)
+
+
+def test_groups_of_the_same_sample_or_protein_are_found(
+    ispyb: Engine, client: RestClient, chip: CollectedChip, collected: CollectedIds
+):
+    (other,) = write_chips(ispyb, chip, 1)
+    write_collected_chip(ispyb, chip.model_copy(update={"sample_name": "x", "protein_acronym": "insu"}))
+    alike = client.related_groups(collected.group_id, Relation.PROTEIN)
+    assert [group.group_id for group in alike] == [collected.group_id, other.group_id]
+    (same,) = client.related_groups(collected.group_id, Relation.SAMPLE)
+    assert same == alike[0]
+    with pytest.raises(RejectedError, match="does not show sample groups; name the groups instead"):
+        client.related_groups(collected.group_id, Relation.SAMPLE_GROUP)
+
+
+def test_groups_that_hold_a_data_collection_or_a_sample_are_found(
+    ispyb: Engine, client: RestClient, chip: CollectedChip, second: CollectedIds
+):
+    (other,) = write_chips(ispyb, chip, 1)
+    found = client.groups_with(
+        data_collection_ids=[second.data_collection_id, 4711], sample_ids=[other.sample_id]
+    )
+    assert [(g.group_id, len(g.data_collections)) for g in found] == [
+        (second.group_id, 2),
+        (other.group_id, 1),
+    ]
 
 
 def test_robot_actions_among_the_events_are_passed_over(respond: Any):
