@@ -4,14 +4,17 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from fastapi import HTTPException
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Engine, inspect, select
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm import DeclarativeBase
 
 from ispyb_io import tables as t
+from ispyb_io.tables import table
+from ispyb_io.transactions import insert_row, writing
 
 from .faults import Fault
 
@@ -37,23 +40,29 @@ class Pyispyb:
     faults: list[Fault] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     """Method and path with query of each request."""
+    _columns: dict[str, set[str]] = field(default_factory=dict)
 
     def rows(self, model: type[DeclarativeBase], **key: Any) -> list[Any]:
-        """Rows with these values, oldest first."""
-        with Session(self.engine, expire_on_commit=False) as session:
-            query = select(model).filter_by(**key).order_by(*inspect(model).primary_key)
-            return list(session.scalars(query))
+        """Rows with these values, oldest first; columns that only other sites have are left out."""
+        whole = table(model)
+        there = [column for column in whole.columns if column.name in self._names(whole.name)]
+        with self.engine.connect() as connection:
+            query = select(*there).filter_by(**key).order_by(*whole.primary_key.columns)
+            return [SimpleNamespace(**row) for row in connection.execute(query).mappings()]
 
     def row(self, model: type[DeclarativeBase], **key: Any) -> Any:
         """The first of them, None if there is none."""
         return next(iter(self.rows(model, **key)), None)
 
-    def add(self, row: Any) -> Any:
+    def add(self, model: type[DeclarativeBase], **values: Any) -> int:
         """Insert and commit; an IntegrityError is nobody's business here: it becomes a 500."""
-        with Session(self.engine, expire_on_commit=False) as session:
-            session.add(row)
-            session.commit()
-        return row
+        with writing(self.engine, "a row") as connection:
+            return insert_row(connection, table(model), values)
+
+    def _names(self, name: str) -> set[str]:
+        if name not in self._columns:
+            self._columns[name] = {column["name"] for column in inspect(self.engine).get_columns(name)}
+        return self._columns[name]
 
 
 class Stats(BaseModel):
@@ -63,8 +72,8 @@ class Stats(BaseModel):
     estimatedResolution: float  # noqa: N815
 
 
-def columns(row: DeclarativeBase) -> dict[str, Any]:
-    return {column.key: getattr(row, column.key) for column in inspect(type(row)).columns}
+def columns(row: Any) -> dict[str, Any]:
+    return dict(vars(row))
 
 
 def session_name(server: Pyispyb, session: t.BLSession) -> str:

@@ -198,7 +198,7 @@ def ssx_routes(server: Pyispyb) -> APIRouter:
     @router.post("/webservices/ssx/datacollection", dependencies=[Depends(permitted)])
     def add_collection(body: CollectionBody) -> int:
         values = body.model_dump(exclude={"event_chains"})
-        return server.add(t.DataCollection(**values)).dataCollectionId
+        return server.add(t.DataCollection, **values)
 
     @router.post(
         "/webservices/ssx/datacollection/{data_collection_id}/processing", dependencies=[Depends(permitted)]
@@ -206,14 +206,13 @@ def ssx_routes(server: Pyispyb) -> APIRouter:
     def add_processing(data_collection_id: int, body: ProcessingBody) -> int:
         """Always a new row, always a success."""
         values = body.model_dump(exclude={"results"})
-        program = server.add(
-            results.AutoProcProgram(dataCollectionId=data_collection_id, processingStatus="SUCCESS", **values)
-        )
+        values |= {"dataCollectionId": data_collection_id, "processingStatus": "SUCCESS"}
+        program_id = server.add(results.AutoProcProgram, **values)
         for path in body.results:
             folder, name = os.path.split(path)
-            key = {"autoProcProgramId": program.autoProcProgramId, "fileType": "Result"}
-            server.add(results.AutoProcProgramAttachment(filePath=folder, fileName=name, **key))
-        return program.autoProcProgramId
+            key = {"autoProcProgramId": program_id, "fileType": "Result"}
+            server.add(results.AutoProcProgramAttachment, filePath=folder, fileName=name, **key)
+        return program_id
 
     return router
 
