@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Column, Connection, String, Table, inspect
+from sqlalchemy import Column, Connection, Integer, String, Table, inspect
 from sqlalchemy.types import TypeEngine
 
 from ispyb_io.protocol import RejectedError
 from ispyb_io.records import Offers
+from ispyb_io.results import ResultStatus
 from ispyb_io.site_tables import ispyb_tables
 from ispyb_io.tables import Base
 
 NEEDED = {
     "DataCollectionGroup": ("dataCollectionGroupId", "sessionId", "experimentType"),
     "DataCollection": ("dataCollectionId", "dataCollectionGroupId", "imageDirectory", "fileTemplate"),
-    "AutoProcProgram": ("autoProcProgramId", "dataCollectionId", "processingStatus", "processingEnvironment"),
+    "AutoProcProgram": ("autoProcProgramId", "processingStatus", "processingEnvironment"),
     "AutoProcProgramAttachment": ("autoProcProgramId", "fileName", "filePath"),
     "AutoProc": ("autoProcProgramId", "spaceGroup"),
     "AutoProcScaling": ("autoProcId",),
@@ -29,6 +30,8 @@ NEEDED = {
     "AutoProcIntegration": ("autoProcProgramId", "dataCollectionId"),
 }
 """Without these, results cannot be written."""
+STATUS_NUMBERS = {ResultStatus.RUNNING: None, ResultStatus.FAILED: 0, ResultStatus.SUCCESS: 1}
+"""Where the status is a number, as in Diamond's schema."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,21 @@ class Flavour:
         """Columns of the tables that are there, labelled Table_column."""
         return [column for table in tables for column in table.columns if self.has(table.name, column.name)]
 
+    def status(self, status: ResultStatus) -> str | int | None:
+        """What AutoProcProgram.processingStatus holds here for a status: a label, or a number."""
+        if self._status_is_number():
+            return STATUS_NUMBERS[status]
+        return self.label("AutoProcProgram", "processingStatus", status.value)
+
+    def status_of(self, value: str | int | None) -> ResultStatus | None:
+        """Read processingStatus; None where another program left what we never write."""
+        if self._status_is_number():
+            return next((status for status, number in STATUS_NUMBERS.items() if number == value), None)
+        return ResultStatus(value) if value in list(ResultStatus) else None
+
+    def _status_is_number(self) -> bool:
+        return isinstance(self.types["AutoProcProgram"]["processingStatus"], Integer)
+
     def require(self) -> None:
         """Raise RejectedError if results cannot be written here."""
         problems = self._problems()
@@ -120,9 +138,6 @@ class Flavour:
             if not self.has(table, column)
         ]
         status = self.types["AutoProcProgram"].get("processingStatus")
-        if status is not None and not isinstance(status, String):  # an Enum is a String too
-            problems.append(
-                f"AutoProcProgram.processingStatus is a number ({status}), as in Diamond's schema, which "
-                "is not supported yet"
-            )
+        if status is not None and not isinstance(status, String | Integer):  # an Enum is a String too
+            problems.append(f"AutoProcProgram.processingStatus is neither a text nor a number but {status}")
         return tuple(problems)

@@ -1,15 +1,23 @@
 """ISPyB's tables of processing: programs, integrations, scalings, statistics, attachments.
 
-Names and columns as in ``tables.py``. ``processingStatus`` is a list of strings at ESRF and MAX IV:
-an integer 1 written there would be the *first label*, RUNNING.
+Names and columns as in ``tables.py``. ``processingStatus`` is a list of strings at ESRF and MAX IV,
+where an integer 1 would be the *first label*, RUNNING, and a number at Diamond (``Flavour.status``).
+Columns that only Diamond has are not made in the embedded database (``elsewhere``).
 """
 
 import datetime
+from typing import Any
 
-from sqlalchemy import Integer, SmallInteger, text
+from sqlalchemy import Double, Float, Integer, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.types import TypeEngine
 
 from ispyb_io.tables import Base, Key, Label, Text45, Text255, reference
+
+
+def elsewhere(type_: type[TypeEngine[Any]]):
+    """Column that other schemas than ESRF's have: written where it is there, never made."""
+    return mapped_column(type_, system=True)
 
 
 class AutoProcProgram(Base):
@@ -26,6 +34,8 @@ class AutoProcProgram(Base):
     processingEndTime: Mapped[datetime.datetime | None]
     processingEnvironment: Mapped[Text255 | None]
     recordTimeStamp: Mapped[datetime.datetime | None]
+    processingJobId: Mapped[int | None] = elsewhere(Integer)
+    parentAutoProcProgramId: Mapped[int | None] = elsewhere(Integer)
 
 
 class AutoProcProgramAttachment(Base):
@@ -38,6 +48,8 @@ class AutoProcProgramAttachment(Base):
     fileName: Mapped[Text255 | None]
     filePath: Mapped[Text255 | None]
     recordTimeStamp: Mapped[datetime.datetime | None]
+    importanceRank: Mapped[int | None] = elsewhere(SmallInteger)
+    deleted: Mapped[int | None] = elsewhere(SmallInteger)
 
 
 class AutoProc(Base):
@@ -94,6 +106,8 @@ class AutoProcScalingStatistics(Base):
     anomalous: Mapped[int | None] = mapped_column(SmallInteger, server_default=text("0"))
     ccHalf: Mapped[float | None]
     ccAno: Mapped[float | None]
+    ccAnomalous: Mapped[float | None] = elsewhere(Float)
+    resIOverSigI2: Mapped[float | None] = elsewhere(Float)
 
 
 class AutoProcIntegration(Base):
@@ -122,4 +136,18 @@ class AutoProcScaling_has_Int(Base):
     autoProcScaling_has_IntId: Mapped[Key]
     autoProcScalingId: Mapped[int | None] = reference("AutoProcScaling.autoProcScalingId")
     autoProcIntegrationId: Mapped[int] = reference("AutoProcIntegration.autoProcIntegrationId")
+    recordTimeStamp: Mapped[datetime.datetime | None]
+
+
+class ImageQualityIndicators(Base):
+    """What was seen on one image; Diamond has no id of its own here but (data collection, image)."""
+
+    __tablename__ = "ImageQualityIndicators"
+    imageQualityIndicatorsId: Mapped[Key]
+    dataCollectionId: Mapped[int | None] = mapped_column(Integer, index=True)
+    imageNumber: Mapped[int | None]
+    autoProcProgramId: Mapped[int] = reference("AutoProcProgram.autoProcProgramId")
+    spotTotal: Mapped[int | None]
+    method1Res: Mapped[float | None]
+    totalIntegratedSignal: Mapped[float | None] = mapped_column(Double)
     recordTimeStamp: Mapped[datetime.datetime | None]

@@ -1,56 +1,40 @@
 """Results as rows of ISPyB: found again by natural key, updated in place, status last, never deleted.
 
-Our programs are known by ``processingEnvironment``: ``ssxorch:<key>`` for a data collection, and
-``ssxorch:<key> merge:<name>`` for a merged result. Children are found by their parent and a natural
-key: the integration by (program, data collection), the attachment by (program, file name), the
-statistics by (scaling, shell). How later results supersede earlier ones, and why so, is in
-docs/explanations/decisions/0005-a-later-result-supersedes.md.
+A program of ours is known by ``processingEnvironment``: ``ssxorch:<key>`` for a data collection, and
+``ssxorch:<key> merge:<name>`` for a merged result; it is found through its integrations, which every
+schema has. What is below a program is in ``result_rows.py``; how results of one thing are linked, in
+``attempts.py`` and docs/explanations/decisions/0015-results-are-kept-and-linked.md.
 
 Every function here runs inside one transaction of ``transactions.writing``.
 """
 
 import datetime
-import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, Table, select, update
+from sqlalchemy import Connection, select
 
 from ispyb_io import result_tables as results_in
+from ispyb_io.attempts import (
+    Attempt,
+    environment,
+    holder,
+    is_about,
+    linked_messages,
+    with_later_attempt,
+)
 from ispyb_io.flavour import Flavour
-from ispyb_io.protocol import NotFoundError, RejectedError
-from ispyb_io.results import (
-    CollectionResult,
-    MergedMember,
-    MergedResult,
-    MergingStatistics,
-    ResolutionShell,
-    ResultStatus,
-    shorten,
-)
+from ispyb_io.processing_jobs import put_job
+from ispyb_io.protocol import NotFoundError
+from ispyb_io.result_rows import INTEGRATION, ResultRows
+from ispyb_io.results import CollectionResult, MergedMember, MergedResult, ResultStatus
+from ispyb_io.ssx_result_rows import put_ssx_result
 from ispyb_io.tables import DataCollection, table
-from ispyb_io.transactions import insert_row, put
 
-logger = logging.getLogger(__name__)
-
-PREFIX = "ssxorch:"
-LATER_ATTEMPT = " | later attempt "
 PROGRAM = table(results_in.AutoProcProgram)
-ATTACHMENT = table(results_in.AutoProcProgramAttachment)
-INTEGRATION = table(results_in.AutoProcIntegration)
-AUTOPROC = table(results_in.AutoProc)
-SCALING = table(results_in.AutoProcScaling)
-STATISTICS = table(results_in.AutoProcScalingStatistics)
-HAS_INTEGRATION = table(results_in.AutoProcScaling_has_Int)
 COLLECTION = table(DataCollection)
-FOUND_BY = (
-    PROGRAM.c.autoProcProgramId,
-    PROGRAM.c.processingEnvironment,
-    PROGRAM.c.processingStatus,
-    PROGRAM.c.processingMessage,
-    PROGRAM.c.processingStartTime,
-)
-CELL_COLUMNS = ("cell_a", "cell_b", "cell_c", "cell_alpha", "cell_beta", "cell_gamma")
+IDS = ("dataCollectionId", "processingJobId")
+"""Columns of a program that some schemas lack."""
 
 
 class ResultWriter:
@@ -60,45 +44,38 @@ class ResultWriter:
         self._connection = connection
         self._flavour = flavour
         self._now = now.replace(microsecond=0)
+        self._rows = ResultRows(connection, flavour, self._now)
 
     def write_collection_result(self, result: CollectionResult) -> int:
-        """Write the one row that a data collection has; returns the autoProcProgramId."""
-        self._require_collections([result.data_collection_id])
-        query = select(*FOUND_BY).where(PROGRAM.c.dataCollectionId == result.data_collection_id)
-        existing = self._ours(query, suffix="")
-        environment = PREFIX + result.key
-        if existing is not None:
-            _refuse_if_older(existing, environment, result.started)
-            done_before = existing["processingStatus"] == ResultStatus.SUCCESS
-            repeated = result.status is ResultStatus.RUNNING and _same(existing, environment)
-            if done_before and (result.status is ResultStatus.FAILED or repeated):
-                return self._note_later_attempt(existing, environment, result)
-        program_id = self._begin_program(existing, environment, result, result.data_collection_id)
+        """Write the one row that a data collection has for this key; returns the autoProcProgramId."""
+        id_ = result.data_collection_id
+        self._require_collections([id_])
         member = MergedMember(**result.model_dump(include=set(MergedMember.model_fields)))
-        self._put_integration(program_id, member)
-        self._put_attachments(program_id, result)
+        existing = self._find(result.key, [id_], None)
+        if existing is not None and _stands(existing, result):
+            return self._note(existing, result)
+        program_id, _ = self._put_program(existing, result, [member])
         self._finish_program(program_id, result)
+        attempts = self._attempts([id_], None)
+        self._link(attempts)
+        self._give_page(id_, attempts)
+        holds = holder(attempts).program_id == program_id
+        put_ssx_result(self._connection, self._flavour, result, self._now, holds=holds)
         return program_id
 
     def write_merged_result(self, result: MergedResult) -> int:
-        """Write the one row that a merge of this name has; returns the autoProcProgramId."""
-        self._require_collections([member.data_collection_id for member in result.members])
-        suffix = f" merge:{result.name}"
-        environment = PREFIX + result.key + suffix
-        existing = self._ours(_programs_on_any_of(result), suffix)
-        if existing is not None:
-            _refuse_if_older(existing, environment, result.started)
-            if (
-                existing["processingStatus"] == ResultStatus.SUCCESS
-                and result.status is not ResultStatus.SUCCESS
-            ):
-                return self._note_later_attempt(existing, environment, result)
-        program_id = self._begin_program(existing, environment, result, None)
-        integrations = [self._put_integration(program_id, member) for member in result.members]
+        """Write the one row that a merge of this name has for this key; returns the autoProcProgramId."""
+        ids = [member.data_collection_id for member in result.members]
+        self._require_collections(ids)
+        ever = {*ids, *result.ever_members}
+        existing = self._find(result.key, ever, result.name)
+        if existing is not None and _stands(existing, result):
+            return self._note(existing, result)
+        program_id, integrations = self._put_program(existing, result, result.members)
         if result.status is ResultStatus.SUCCESS:
-            self._put_merged_numbers(program_id, result, integrations)
-        self._put_attachments(program_id, result)
+            self._rows.put_merged_numbers(program_id, result, integrations)
         self._finish_program(program_id, result)
+        self._link(self._attempts(ever, result.name))
         return program_id
 
     def _require_collections(self, ids: list[int]) -> None:
@@ -107,153 +84,119 @@ class ResultWriter:
         if missing:
             raise NotFoundError(f"there is no data collection {', '.join(map(str, missing))} in ISPyB")
 
-    def _ours(self, query: Select[*tuple[Any, ...]], suffix: str) -> RowMapping | None:
-        """Find the oldest program of ours whose environment ends like this."""
-        for row in self._connection.execute(query.order_by(PROGRAM.c.autoProcProgramId)).mappings():
-            environment = row["processingEnvironment"] or ""
-            key, _, rest = environment.removeprefix(PREFIX).partition(" ")
-            if environment.startswith(PREFIX) and key and suffix.strip() == rest:
-                return row
-        return None
+    def _attempts(self, data_collection_ids: Collection[int], name: str | None) -> list[Attempt]:
+        """Our programs about these data collections, or about merges of this name with any of them."""
+        on_them = select(INTEGRATION.c.autoProcProgramId).where(
+            INTEGRATION.c.dataCollectionId.in_(data_collection_ids)
+        )
+        there = [name for name in IDS if self._flavour.has(PROGRAM.name, name)]
+        query = select(
+            PROGRAM.c.autoProcProgramId,
+            PROGRAM.c.processingEnvironment,
+            PROGRAM.c.processingStatus,
+            PROGRAM.c.processingMessage,
+            PROGRAM.c.processingStartTime,
+            *(PROGRAM.c[name] for name in there),
+        ).where(PROGRAM.c.autoProcProgramId.in_(on_them))
+        rows = self._connection.execute(query.order_by(PROGRAM.c.autoProcProgramId)).mappings()
+        return [
+            Attempt(
+                program_id=row["autoProcProgramId"],
+                environment=row["processingEnvironment"],
+                status=self._flavour.status_of(row["processingStatus"]),
+                started=row["processingStartTime"],
+                message=row["processingMessage"] or "",
+                data_collection_id=row.get("dataCollectionId"),
+                job_id=row.get("processingJobId"),
+            )
+            for row in rows
+            if is_about(row["processingEnvironment"], name)
+        ]
 
-    def _put(self, into: Table, key: dict[str, Any], values: dict[str, Any]) -> int:
-        values = self._flavour.known(into, {**values, "recordTimeStamp": self._now})
-        return put(self._connection, into, key, values)
+    def _find(self, key: str, data_collection_ids: Collection[int], name: str | None) -> Attempt | None:
+        """The oldest program of this key."""
+        attempts = self._attempts(data_collection_ids, name)
+        return next((a for a in attempts if a.environment == environment(key, name)), None)
 
-    def _begin_program(
+    def _put_program(
         self,
-        existing: RowMapping | None,
-        environment: str,
+        existing: Attempt | None,
         result: CollectionResult | MergedResult,
-        data_collection_id: int | None,
-    ) -> int:
-        """Put the program's row, RUNNING until its children are there: some readers see dirty rows."""
-        values = {
-            "dataCollectionId": data_collection_id,
-            "processingEnvironment": environment,
+        members: Sequence[MergedMember],
+    ) -> tuple[int, list[int]]:
+        """Put the program, RUNNING until all is there as some readers see dirty rows, and what is below it.
+
+        Returns its id and those of its integrations.
+        """
+        name = result.name if isinstance(result, MergedResult) else None
+        values: dict[str, Any] = {
+            "processingEnvironment": environment(result.key, name),
             "processingPrograms": result.program,
             "processingCommandLine": result.command_line,
-            "processingStatus": self._status(ResultStatus.RUNNING),
+            "processingStatus": self._flavour.status(ResultStatus.RUNNING),
+            "processingJobId": put_job(self._rows, self._flavour, existing, result, members),
         }
         if existing is None:
-            return insert_row(self._connection, PROGRAM, self._flavour.known(PROGRAM, values))
-        if not _same(existing, environment):
-            logger.info("%s supersedes %s", environment, existing["processingEnvironment"])
-        return self._put(PROGRAM, {"autoProcProgramId": existing["autoProcProgramId"]}, values)
+            program_id = self._rows.add(PROGRAM, values | self._parent(name, members))
+        else:
+            program_id = self._rows.put(PROGRAM, {"autoProcProgramId": existing.program_id}, values)
+        integrations = [self._rows.put_integration(program_id, member) for member in members]
+        self._rows.put_attachments(program_id, result.attachments)
+        if result.status is not ResultStatus.RUNNING:
+            self._rows.put_messages(program_id, result.messages)
+        return program_id, integrations
+
+    def _parent(self, name: str | None, members: Sequence[MergedMember]) -> dict[str, int]:
+        """The program that a merge of one data collection builds on; a merge of several has none."""
+        if name is None or len(members) > 1:
+            return {}
+        of_collection = self._attempts([members[0].data_collection_id], None)
+        return {"parentAutoProcProgramId": holder(of_collection).program_id} if of_collection else {}
 
     def _finish_program(self, program_id: int, result: CollectionResult | MergedResult) -> None:
-        self._put(
+        self._rows.put(
             PROGRAM,
             {"autoProcProgramId": program_id},
             {
                 "processingMessage": result.message,
                 "processingStartTime": result.started,
                 "processingEndTime": result.ended,
-                "processingStatus": self._status(result.status),
+                "processingStatus": self._flavour.status(result.status),
             },
         )
 
-    def _status(self, status: ResultStatus) -> str:
-        return self._flavour.label("AutoProcProgram", "processingStatus", status.value)
+    def _note(self, existing: Attempt, result: CollectionResult | MergedResult) -> int:
+        """Leave a success as it is; its message tells of a repetition that failed."""
+        if result.status is ResultStatus.FAILED:
+            own = with_later_attempt(existing.own_message, result.key, result.message)
+            self._say(existing, own + existing.message[len(existing.own_message) :])
+        return existing.program_id
 
-    def _note_later_attempt(
-        self, existing: RowMapping, environment: str, result: CollectionResult | MergedResult
-    ) -> int:
-        """Leave a success as it is; its message tells what became of the later attempt."""
-        program_id = existing["autoProcProgramId"]
-        if result.status is ResultStatus.RUNNING and _same(existing, environment):
-            return program_id  # a repeated start of what is finished
-        before = (existing["processingMessage"] or "").partition(LATER_ATTEMPT)[0]
-        verb = "is running" if result.status is ResultStatus.RUNNING else "failed"
-        note = shorten(f"{LATER_ATTEMPT}{result.key[:8]} {verb}: {result.message}", 120)
-        message = shorten(before, 255 - len(note)) + note
-        self._put(PROGRAM, {"autoProcProgramId": program_id}, {"processingMessage": message})
-        return program_id
+    def _link(self, attempts: Sequence[Attempt]) -> None:
+        """Let the messages of results of one thing name the one before and the one after."""
+        messages = linked_messages(attempts)
+        for attempt in attempts:
+            if messages[attempt.program_id] != attempt.message:
+                self._say(attempt, messages[attempt.program_id])
 
-    def _put_integration(self, program_id: int, member: MergedMember) -> int:
-        cell = member.median_cell or (None,) * 6
-        return self._put(
-            INTEGRATION,
-            {"autoProcProgramId": program_id, "dataCollectionId": member.data_collection_id},
-            {
-                "startImageNumber": member.first_image,
-                "endImageNumber": member.last_image,
-                **dict(zip(CELL_COLUMNS, cell, strict=True)),
-            },
-        )
+    def _say(self, attempt: Attempt, message: str) -> None:
+        key = {"autoProcProgramId": attempt.program_id}
+        self._rows.put(PROGRAM, key, {"processingMessage": message})
 
-    def _put_attachments(self, program_id: int, result: CollectionResult | MergedResult) -> None:
-        for attachment in result.attachments:
-            label = self._flavour.label(ATTACHMENT.name, "fileType", attachment.file_type.value)
-            self._put(
-                ATTACHMENT,
-                {"autoProcProgramId": program_id, "fileName": attachment.path.name},
-                {"filePath": str(attachment.path.parent), "fileType": label},
-            )
-
-    def _put_merged_numbers(self, program_id: int, result: MergedResult, integrations: list[int]) -> None:
-        cell = zip(CELL_COLUMNS, result.unit_cell or (), strict=True)
-        refined = {f"refinedCell_{column.removeprefix('cell_')}": value for column, value in cell}
-        autoproc_id = self._put(
-            AUTOPROC, {"autoProcProgramId": program_id}, {"spaceGroup": result.space_group, **refined}
-        )
-        scaling_id = self._put(SCALING, {"autoProcId": autoproc_id}, {})
-        order = list(ResolutionShell)  # overall first: py-ispyb shows one row, mostly the first
-        for shell in sorted(result.statistics, key=lambda s: order.index(s.resolution_shell)):
-            label = self._flavour.label(
-                STATISTICS.name, "scalingStatisticsType", shell.resolution_shell.value
-            )
-            key = {"autoProcScalingId": scaling_id, "scalingStatisticsType": label}
-            self._put(STATISTICS, key, _statistics_columns(shell))
-        for integration_id in integrations:
-            key = {"autoProcIntegrationId": integration_id}
-            self._put(HAS_INTEGRATION, key, {"autoProcScalingId": scaling_id})
-        self._unlink_former_members(scaling_id, integrations)
-
-    def _unlink_former_members(self, scaling_id: int, integrations: Iterable[int]) -> None:
-        """Take the numbers away from data collections that only the superseded result had."""
-        self._connection.execute(
-            update(HAS_INTEGRATION)
-            .where(
-                HAS_INTEGRATION.c.autoProcScalingId == scaling_id,
-                HAS_INTEGRATION.c.autoProcIntegrationId.not_in(list(integrations)),
-            )
-            .values(autoProcScalingId=None)
-        )
+    def _give_page(self, data_collection_id: int, attempts: Sequence[Attempt]) -> None:
+        """Let the result that holds, and no other of ours, be counted at the data collection."""
+        if not self._flavour.has(PROGRAM.name, "dataCollectionId"):
+            return
+        chosen = holder(attempts)
+        for attempt in sorted(attempts, key=lambda a: a is chosen):  # taken away before it is given
+            id_ = data_collection_id if attempt is chosen else None
+            if attempt.data_collection_id != id_:
+                self._rows.put(PROGRAM, {"autoProcProgramId": attempt.program_id}, {"dataCollectionId": id_})
 
 
-def _programs_on_any_of(result: MergedResult) -> Select[*tuple[Any, ...]]:
-    ids = {*result.ever_members, *(member.data_collection_id for member in result.members)}
-    on_members = select(INTEGRATION.c.autoProcProgramId).where(INTEGRATION.c.dataCollectionId.in_(ids))
-    return select(*FOUND_BY).where(PROGRAM.c.autoProcProgramId.in_(on_members))
-
-
-def _same(existing: RowMapping, environment: str) -> bool:
-    return existing["processingEnvironment"] == environment
-
-
-def _refuse_if_older(existing: RowMapping, environment: str, started: datetime.datetime | None) -> None:
-    recorded = existing["processingStartTime"]
-    if not _same(existing, environment) and started and recorded and started < recorded:
-        raise RejectedError(
-            f"the result {environment} began at {started}, but AutoProcProgram "
-            f"{existing['autoProcProgramId']} holds {existing['processingEnvironment']}, which began later, "
-            f"at {recorded}; an older result does not replace a newer one"
-        )
-
-
-def _statistics_columns(shell: MergingStatistics) -> dict[str, Any]:
-    """ISPyB's columns; completeness in per cent there, R_split and CC* have none and go to comments."""
-    extra = [("R_split", shell.r_split), ("CC*", shell.cc_star)]
-    return {
-        "resolutionLimitLow": shell.d_max,
-        "resolutionLimitHigh": shell.d_min,
-        "nTotalObservations": shell.n_observations,
-        "nTotalUniqueObservations": shell.n_reflections,
-        "completeness": None if shell.completeness is None else 100 * shell.completeness,
-        "multiplicity": shell.multiplicity,
-        "meanIOverSigI": shell.mean_i_over_sigma,
-        "ccHalf": shell.cc_half,
-        "anomalous": 0,
-        "comments": "; ".join(f"{name}={value:.4f}" for name, value in extra if value is not None),
-    }
+def _stands(existing: Attempt, result: CollectionResult | MergedResult) -> bool:
+    """Whether a success stays as it is: a repetition began, or failed, or is an older one that comes late."""
+    if existing.status is not ResultStatus.SUCCESS:
+        return False
+    older = result.started and existing.started and result.started < existing.started
+    return bool(older) or result.status is not ResultStatus.SUCCESS

@@ -87,6 +87,26 @@ class Attachment(Record):
 
     path: Annotated[Path, AfterValidator(_absolute_and_short_enough)]
     file_type: FileType = FileType.RESULT
+    importance: Annotated[int, Field(ge=1, le=127)] = 2
+    """1 is shown first, where ISPyB ranks files."""
+
+
+class Severity(StrEnum):
+    """Weight of a message, with ISPyB's own words."""
+
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+class Message(Record):
+    """One thing to tell people about a result, where ISPyB has a table for it."""
+
+    severity: Severity
+    text: Annotated[str, Field(min_length=1), AfterValidator(lambda text: shorten(text, 200))]
+    """Headline; a result says each only once."""
+    description: str = ""
+    """The whole of it, as long as it needs to be."""
 
 
 class _Result(Record):
@@ -103,6 +123,8 @@ class _Result(Record):
     """When this run began, not when its chunks were first computed: it decides what is the later result."""
     ended: Time = None
     attachments: tuple[Attachment, ...] = ()
+    messages: tuple[Message, ...] = ()
+    """Written when the result is finished, not while it grows."""
 
     @model_validator(mode="after")
     def _one_attachment_of_a_name(self) -> Self:
@@ -120,6 +142,12 @@ class CollectionResult(_Result):
     last_image: PositiveInt
     median_cell: MeasuredCell | None = None
     """Over all lattices; None without any."""
+    hit_rate: Number = None
+    """Hits / images looked at."""
+    indexing_rate: Number = None
+    """Hits with at least one lattice / hits."""
+    n_crystals: int | None = None
+    """Lattices over all images."""
 
 
 class MergedMember(Record):
@@ -156,6 +184,15 @@ class MergingStatistics(Record):
     cc_half: Number = None
     cc_star: Number = None
     r_split: Number = None
+    r_merge: Number = None
+    """This and the next two: over all observations, Friedel mates together."""
+    r_meas: Number = None
+    r_pim: Number = None
+    cc_anomalous: Number = None
+    """Correlation of the anomalous differences of two half sets."""
+    anomalous_completeness: Number = None
+    d_where_i_is_2_sigma: Number = None
+    """Å, resolution to which the mean of I/sigma(I) stays above 2; of all data only."""
 
     @model_validator(mode="after")
     def _limits_in_order(self) -> Self:
@@ -170,7 +207,7 @@ class MergedResult(_Result):
     """What merging one or more data collections gave."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
-    """What was merged, e.g. "chip 7: dark". A later success of the same name replaces this one."""
+    """What was merged, e.g. "chip 7: dark". A later success of the same name supersedes this one."""
     members: Annotated[tuple[MergedMember, ...], Field(min_length=1)]
     ever_members: frozenset[int] = frozenset()
     """Data collections that an earlier result of this name may be recorded at, though they are in this one no
@@ -212,8 +249,10 @@ __all__ = [
     "MergedMember",
     "MergedResult",
     "MergingStatistics",
+    "Message",
     "ResolutionShell",
     "ResultStatus",
+    "Severity",
     "UnitCell",
     "shorten",
 ]

@@ -95,7 +95,7 @@ def diamond_ispyb(kept_databases: KeptDatabases) -> Iterator[Engine]:
         yield engine
 
 
-@pytest.fixture(params=["sqlite_ispyb", "esrf_ispyb", "maxiv_ispyb"])
+@pytest.fixture(params=READABLE)
 def ispyb(request: pytest.FixtureRequest) -> Engine:
     """Each kind of ISPyB database in turn: the embedded one and published schemas."""
     return request.getfixturevalue(request.param)

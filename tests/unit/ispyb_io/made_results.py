@@ -72,6 +72,12 @@ def shell(which: ResolutionShell, d_max: float, d_min: float) -> MergingStatisti
         cc_half=0.975,
         cc_star=0.99366,
         r_split=0.1234,
+        r_merge=0.31,
+        r_meas=0.33,
+        r_pim=0.11,
+        cc_anomalous=0.12,
+        anomalous_completeness=0.98,
+        d_where_i_is_2_sigma=2.1,
     )
 
 

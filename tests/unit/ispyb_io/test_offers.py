@@ -7,7 +7,13 @@ from ispyb_io.orm_client import OrmClient
 from ispyb_io.site_tables import ispyb_tables
 from ispyb_io.tables import EXPERIMENT_TYPES, Base
 
-LACKED_BY_DIAMOND = ("AutoProcProgram.dataCollectionId", "AutoProcScalingStatistics.ccAno")
+LACKED_BY_DIAMOND = (
+    "AutoProcProgram.dataCollectionId",
+    "AutoProcScalingStatistics.ccAno",
+    "ImageQualityIndicators.imageQualityIndicatorsId",
+)
+JOBS = {"ProcessingJob", "ProcessingJobImageSweep", "ProcessingJobParameter", "AutoProcProgramMessage"}
+SSX_RESULTS = {"SSXProcessingResult", "SSXProcessingResultAttachment"}
 
 
 @pytest.mark.parametrize(
@@ -16,8 +22,8 @@ LACKED_BY_DIAMOND = ("AutoProcProgram.dataCollectionId", "AutoProcScalingStatist
         ("sqlite_ispyb", set(), ()),
         ("mariadb_ispyb", set(), ()),
         ("esrf_ispyb", set(), ()),
-        ("maxiv_ispyb", set(), ()),
-        ("diamond_ispyb", {"ExperimentType"}, LACKED_BY_DIAMOND),
+        ("maxiv_ispyb", SSX_RESULTS, ()),
+        ("diamond_ispyb", {"ExperimentType", *JOBS}, LACKED_BY_DIAMOND),
     ],
 )
 def test_offers_name_tables_and_columns(

@@ -123,9 +123,10 @@ def test_results_are_delivered_in_order_and_once(
         outbox, client, lambda record, program_id: told.append((record.processing_key, program_id))
     )
     assert (done.n_delivered, done.n_refused, done.stopped) == (3, 0, "")
-    assert told == [("p1", 1), ("p2", 1), ("p2", 2)]
-    assert rows(sqlite_ispyb, in_ispyb.AutoProcProgram)[0]["processingMessage"] == "second"
-    assert [r.program_id for r in outbox.records(RecordState.DELIVERED)] == [1, 1, 2]
+    assert told == [("p1", 1), ("p2", 2), ("p2", 3)]
+    later = rows(sqlite_ispyb, in_ispyb.AutoProcProgram)[1]["processingMessage"]
+    assert later == "second | supersedes program 1 (key1)"
+    assert [r.program_id for r in outbox.records(RecordState.DELIVERED)] == [1, 2, 3]
     before = counts(sqlite_ispyb)
     assert deliver(outbox, client).n_delivered == 0
     assert counts(sqlite_ispyb) == before

@@ -26,6 +26,10 @@ DIFFERENCES = {
         "BLSample.name has length 45, ours 100",
         "CrystalComposition.ph is written pH",
         "DataCollection.blSampleId is written BLSAMPLEID",
+        "ImageQualityIndicators.autoProcProgramId may be NULL",
+        "ImageQualityIndicators.dataCollectionId may not be NULL",
+        "ImageQualityIndicators.imageNumber may not be NULL",
+        "ImageQualityIndicators.imageQualityIndicatorsId is missing",  # (data collection, image) is the key
         "DataCollection.imagePrefix has length 45, ours 100",
         "DataCollectionGroup.experimentType has more labels",
         "SampleComposition.ph is written pH",
