@@ -90,7 +90,7 @@ class IspybClient(Protocol):
     def record_collection_result(self, result: CollectionResult) -> int | None:
         """Write what processing one data collection gave; returns the autoProcProgramId.
 
-        There is one row per data collection: a result with another key supersedes it in place.
+        There is one row for each data collection and key: a later success supersedes the rows before it.
         A FAILED one never replaces a SUCCESS; it is noted in that row's message. None: this ISPyB
         has no way to be told, as ``offers().limits`` says, or does not say the id.
         """
@@ -99,7 +99,7 @@ class IspybClient(Protocol):
     def record_merged_result(self, result: MergedResult) -> int | None:
         """Write what merging data collections gave; returns the autoProcProgramId.
 
-        There is one row per name and members that overlap: a later success supersedes in place.
+        There is one row for each name and key: a later success supersedes those it shares a member with.
         None as for a data collection.
         """
         ...
