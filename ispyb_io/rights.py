@@ -11,6 +11,7 @@ from sqlalchemy import Engine, Executable, Table, false, insert, null, select, u
 from ispyb_io.flavour import Flavour
 from ispyb_io.protocol import IspybError
 from ispyb_io.records import Record
+from ispyb_io.site_tables import ExperimentType, ispyb_tables
 from ispyb_io.tables import Base, BLSession
 from ispyb_io.transactions import reading
 
@@ -38,13 +39,12 @@ def written_tables() -> list[Table]:
 
 
 def _tables(*, ours: bool) -> list[Table]:
-    of_experiment = BLSession.__module__
-    chosen = {
+    of_experiment = {ExperimentType.__tablename__} | {
         mapper.class_.__tablename__
         for mapper in Base.registry.mappers
-        if (mapper.class_.__module__ != of_experiment) is ours
+        if mapper.class_.__module__ == BLSession.__module__
     }
-    return [Base.metadata.tables[name] for name in sorted(chosen)]
+    return [table for name, table in sorted(ispyb_tables().items()) if (name not in of_experiment) is ours]
 
 
 def rights_in(engine: Engine, flavour: Flavour) -> list[Right]:

@@ -18,17 +18,11 @@ from ispyb_io.records import (
     SsxDetails,
 )
 
-from .conftest import PUBLISHED, READABLE
+from .conftest import PUBLISHED
 
 BELOW_THE_GROUP = ("DataCollection", "SSXDataCollection", "EventChain", "Event")
 SAMPLES = ("BLSample", "Crystal", "Protein", "Component", "SampleComposition", "CrystalComposition")
 ABOVE = ("DataCollectionGroup", "BLSession", "Proposal")
-
-
-@pytest.fixture(params=READABLE)
-def ispyb(request: pytest.FixtureRequest) -> Engine:
-    """Each kind of ISPyB, Diamond's too."""
-    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(params=PUBLISHED)

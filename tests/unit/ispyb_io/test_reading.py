@@ -14,14 +14,6 @@ from ispyb_io.protocol import NotFoundError, RejectedError, UnavailableError
 from ispyb_io.records import Event, EventChain, Relation
 from tests.mariadb import MYSQL_8_MODE, MariadbServer, sql_mode
 
-from .conftest import READABLE
-
-
-@pytest.fixture(params=READABLE)
-def ispyb(request: pytest.FixtureRequest) -> Engine:
-    """Each kind of ISPyB, Diamond's too."""
-    return request.getfixturevalue(request.param)
-
 
 def test_a_collected_chip_is_read_back_as_written(
     client: OrmClient, collected: CollectedIds, chip: CollectedChip

@@ -7,14 +7,6 @@ from ispyb_io.beamline import CollectedChip, CollectedIds, write_collected_chip
 from ispyb_io.orm_client import OrmClient
 from ispyb_io.records import Sample, SampleComponent
 
-from .conftest import READABLE
-
-
-@pytest.fixture(params=READABLE)
-def ispyb(request: pytest.FixtureRequest) -> Engine:
-    """Each kind of ISPyB, Diamond's too."""
-    return request.getfixturevalue(request.param)
-
 
 def run(ispyb: Engine, *statements: str) -> None:
     with ispyb.begin() as connection:

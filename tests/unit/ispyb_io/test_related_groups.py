@@ -18,16 +18,9 @@ from ispyb_io.tables import (
     table,
 )
 
-from .conftest import READABLE
 from .rows import rows
 
 Enter = Callable[..., CollectedIds]
-
-
-@pytest.fixture(params=READABLE)
-def ispyb(request: pytest.FixtureRequest) -> Engine:
-    """Each kind of ISPyB, Diamond's too."""
-    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

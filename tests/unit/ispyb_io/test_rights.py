@@ -12,9 +12,14 @@ from ispyb_io.flavour import Flavour
 from ispyb_io.ledger import Ledger
 from ispyb_io.ledger_sql import ledger_sql, quoted_account
 from ispyb_io.ledger_tables import LedgerBase
+from ispyb_io.orm_client import OrmClient
 from ispyb_io.protocol import RejectedError, UnavailableError
+from ispyb_io.results import ResultStatus
 from ispyb_io.rights import Right, read_tables, rights_in, rights_on, written_tables
 from ispyb_io.transactions import reading
+
+from .made_results import collection_result, merged_result
+from .rows import statuses
 
 ALL_ACTIONS = ("SELECT", "INSERT", "UPDATE")
 Account = Callable[..., Engine]
@@ -58,6 +63,22 @@ def test_the_account_of_the_documentation_may_do_all_that_is_needed(owned: Engin
     everything = f"SELECT ON `{owned.url.database}`.*"
     with account(owned, everything, *of_results(owned, "INSERT, UPDATE")) as engine:
         assert [right for right in found(engine) if not right.allowed] == []
+
+
+def test_that_account_reads_groups_and_writes_results_of_every_kind_again_and_again(
+    owned: Engine, chip: CollectedChip
+):
+    id_ = write_collected_chip(owned, chip).data_collection_id
+    everything = f"SELECT ON `{owned.url.database}`.*"
+    with account(owned, everything, *of_results(owned, "INSERT, UPDATE")) as engine:
+        client = OrmClient(engine)
+        (group,) = client.find_groups()
+        for key in ("key1", "key2"):
+            for status in (ResultStatus.RUNNING, ResultStatus.FAILED, ResultStatus.SUCCESS):
+                client.record_collection_result(collection_result(id_, key=key, status=status))
+            client.record_merged_result(merged_result(id_, key=f"merge-{key}"))
+    assert group.data_collections[0].data_collection_id == id_
+    assert statuses(owned) == ["SUCCESS"] * 4
 
 
 def test_each_right_that_is_not_granted_is_named(esrf_ispyb: Engine):
