@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from flows.event_chains import collection_events
 from flows.image_paths import with_image_paths
 from flows.job_of_request import NUMBER_IN_TEMPLATE, files_of
 from flows.messages import one_line
@@ -115,6 +116,18 @@ def _of_files(
         what = f"numberOfImages {said}, the files have {n_frames} frames"
         advice = "the files are processed; correct the record, by which pages compute rates"
         yield _finding("number-of-images", group, collection, what, advice)
+    yield from _of_events(group, collection, n_frames)
+
+
+def _of_events(group: DataCollectionGroup, collection: DataCollection, n_frames: int) -> Iterator[Finding]:
+    """Event chains that say nothing of the frames, or what must be known of them."""
+    if not collection.event_chains:
+        return
+    events = collection_events(collection, group, n_frames)
+    advice = f"see ssx events {group.group_id}; subsets by laser, delay or dose rest on this"
+    sentences = [events.refused] if events.refused else events.table.warnings if events.table else ()
+    for sentence in sentences:
+        yield _finding("event-chain", group, collection, sentence, advice)
 
 
 def findings_of_overlooked(overlooked: Iterable[Overlooked]) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from ispyb_io.beamline import CollectedChip, write_collected_chip
 from ispyb_io.embedded import create_embedded_ispyb
 from ispyb_io.engines import open_engine
 from ispyb_io.protocol import RejectedError
-from ispyb_io.records import DataCollection, DataCollectionGroup, Offers, Sample
+from ispyb_io.records import DataCollection, DataCollectionGroup, Event, EventChain, Offers, Sample
 from ispyb_io.tables import table
 from ssx_processing.errors import SettingsError
 from ssx_processing.simulation.chip import SimulatedChip
@@ -109,6 +109,14 @@ def test_each_fault_is_found(
     found = check()["findings"]
     assert [finding["kind"] for finding in found] == [kind]
     assert found[0]["advice"]
+
+
+def test_event_chains_that_cannot_be_are_found(ispyb: Engine, check: Check, chip: SimulatedChip):
+    laser = Event(event_type="LaserExcitation", offset=0.0, duration=0.1)
+    write_collected_chip(ispyb, collected(chip.master, event_chains=(EventChain(name="a", events=(laser,)),)))
+    (found,) = check()["findings"]
+    assert found["kind"] == "event-chain"
+    assert "ssx events 1" in found["advice"]
 
 
 def test_files_that_no_record_names_are_found(

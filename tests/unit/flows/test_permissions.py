@@ -206,6 +206,22 @@ def test_a_command_bound_to_another_proposal_does_not_see_a_group(
     assert str(unbound.exception) != str(bound.exception)
 
 
+@pytest.mark.parametrize("results_elsewhere", [False, True])
+def test_a_group_whose_record_or_results_lead_elsewhere_is_refused(
+    results_elsewhere: bool, visitor: Path, given: Given, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("flows.prefect_environment.prepare", lambda *_, **__: None)
+    monkeypatch.setenv("SSX_ISPYB_URL", f"sqlite:///{visitor}/ispyb.db")
+    chip = collected_chip(visitor).model_copy(update={"proposal": MINE, "file_template": "data.h5"})
+    if results_elsewhere:
+        chip = chip.model_copy(update={"image_directory": visitor / MINE})
+        monkeypatch.setenv("SSX_PROCESSING_FOLDER", f"{visitor}/{THEIRS}/results")
+    write_collected_chip(create_embedded_ispyb(visitor / "ispyb.db"), chip)
+    done = given("process", "--group", "1")
+    assert isinstance(done.exception, NotAllowedError), done.output
+    assert not (visitor / THEIRS / "results").exists()
+
+
 def collected_chip(folder: Path) -> CollectedChip:
     return CollectedChip(
         proposal=THEIRS,
