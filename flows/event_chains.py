@@ -72,24 +72,43 @@ def event_notices(events: Sequence[CollectionEvents]) -> tuple[str, ...]:
     return (*lines, *([toggles] if toggles else []))
 
 
+def check_events(job: Job, n_frames: Sequence[int]) -> list[CollectionEvents]:
+    """Events of each data set; raises before the work what would fail the merge after it.
+
+    Parameters
+    ----------
+    n_frames
+        Of each data set of the job.
+
+    Raises
+    ------
+    SettingsError
+        The subsets are told by events, and there are none that can be used.
+    """
+    events = [
+        collection_events(data_set.collection, job.group, n)
+        for data_set, n in zip(job.data_sets, n_frames, strict=True)
+        if job.group is not None and data_set.collection is not None
+    ]
+    merging = job.settings.merging
+    if event_columns_needed(merging) and merging.subset_table is None:
+        _require(events, merging.subset_by or "")
+    return events
+
+
 def apply_events(job: Job, runs: Sequence[DataSetRun]) -> tuple[str, ...]:
     """Put the tables of frames where the merge finds them; returns what must be known of them.
 
     Raises
     ------
     SettingsError
-        The subsets are told by events, and there is none that can be used.
+        The subsets are told by events, and there are none that can be used.
     """
-    group, events = job.group, []
     for run in runs:
-        collection = run.data_set.collection
-        if group is None or collection is None:
-            continue
-        events.append(collection_events(collection, group, run.plan.frames_total))
-        write_event_table(run.data_set.folder, events[-1].table)
-    merging = job.settings.merging
-    if event_columns_needed(merging) and merging.subset_table is None:
-        _require(events, merging.subset_by or "")
+        write_event_table(run.data_set.folder, None)
+    events = check_events(job, [run.plan.frames_total for run in runs])
+    for run, of_run in zip(runs, events, strict=False):  # without ISPyB there are none
+        write_event_table(run.data_set.folder, of_run.table)
     return event_notices(events)
 
 

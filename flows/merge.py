@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from flows.conclusion import conclude
 from flows.data_set_run import DataSetRun, read_run
 from flows.databases import Databases, open_databases, processing_of
+from flows.event_chains import check_events
 from flows.folder_lock import exclusive
 from flows.image_paths import with_image_paths
 from flows.job import Job, collection_folder, merged_mappings, sample_folder
@@ -99,6 +100,8 @@ def merge_result(request: MergeRequest, steps: LastSteps) -> Outcome:
         settings = changed_settings(last, request.settings)
         with exclusive(last.folder):
             job, runs = processed_before(last, settings, databases, site)
+            # before the ledger hears of it: the result that there is stands
+            check_events(job, [run.plan.frames_total for run in runs])
             return merge_again(job, runs, JobRecords(databases, job), last, steps)
 
 

@@ -21,6 +21,7 @@ from flows.conclusion import conclude
 from flows.data_set_run import DataSetRun, chunk_jobs, write_plan
 from flows.databases import open_databases
 from flows.display import ProgressDisplay, publish_summary
+from flows.event_chains import check_events
 from flows.executor import worker_processes
 from flows.folder_lock import exclusive
 from flows.job import Job, ProcessRequest
@@ -99,6 +100,7 @@ def process_data_sets(job: Job, site: SiteSettings, records: JobRecords) -> list
     """Process one data set after the other, the chunks of each in parallel."""
     runs: list[DataSetRun] = []
     plans = [plan_task(data_set, job.settings) for data_set in job.data_sets]
+    check_events(job, [plan.frames_total for plan in plans])
     with worker_processes(site.n_workers) as executor, ProgressDisplay(plans) as display:
         display.say("looking for the cell")
         settings = job.settings.with_sample(known_sample(job, plans))

@@ -1,7 +1,5 @@
 """What ISPyB's event chains say of frames tells the subsets of a merge; what they cannot say is noticed."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 from sqlalchemy import Engine, text
@@ -52,15 +50,3 @@ def test_subsets_are_told_by_the_events_of_ispyb(group_id: int, ispyb: Engine, s
     assert without.status is WorkStatus.SUCCESS
     assert [notice.startswith(reason) for notice in without.notices] == [True]
     assert reason in without.message
-
-
-def test_images_without_ispyb_have_no_events(chip, site: SiteSettings, tmp_path: Path):
-    request = ProcessRequest(
-        files=(chip.master,),
-        unit_cell=chip.sample.unit_cell,
-        space_group=chip.sample.space_group,
-        folder=tmp_path / "out",
-        settings={"merging": {"subset_by": "delay_s"}},
-    )
-    with pytest.raises(SettingsError, match=r"'delay_s' needs .*images without ISPyB have no event chains"):
-        run_process(request, site)

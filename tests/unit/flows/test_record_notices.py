@@ -1,13 +1,24 @@
 """What is carried from ISPyB's records to a result, and what is said of records that are wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flows.conclusion import sample_facts
 from flows.data_set_run import DataSetRun
+from flows.event_chains import apply_events
 from flows.job import DataSet, Job
-from ispyb_io.records import DataCollection, DataCollectionGroup, Sample, SampleComponent
+from ispyb_io.records import (
+    DataCollection,
+    DataCollectionGroup,
+    Event,
+    EventChain,
+    Sample,
+    SampleComponent,
+)
+from ssx_processing.errors import SettingsError
+from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import FrameRange, Plan
 from ssx_processing.pipeline.chunk_job import ChunkJob
 from ssx_processing.settings import ProcessingSettings, RequestedSettings, SampleSettings
@@ -40,6 +51,43 @@ def test_a_wrong_number_of_images_is_said(
     run = run_of(n_images, 80)
     assert (run.missing, run.record_notices) == (missing, notices)
     assert all(line in run.message for line in (*missing, *notices))
+
+
+def with_chain(run: DataSetRun, repetition: float, by: str | None, folder: Path) -> tuple[Job, DataSetRun]:
+    """The run and its job, with a chain of so many shots in the record."""
+    shots = Event(event_type="XrayDetection", duration=0.01, period=0.01, repetition=repetition)
+    pump = Event(event_type="LaserExcitation", offset=-0.001)
+    chain = EventChain(name="wells", events=(shots, pump))
+    collection = DataCollection(data_collection_id=3, event_chains=(chain,))
+    data_set = replace(run.data_set, collection=collection, folder=folder)
+    settings = RequestedSettings.model_validate({"merging": {"subset_by": by}})
+    group = DataCollectionGroup(group_id=7, session_id=1, proposal="mx1234", experiment_type="SSX-Chip")
+    return Job("group 7", (data_set,), settings, folder, group, folder), replace(run, data_set=data_set)
+
+
+def test_events_are_put_where_the_merge_finds_them_and_a_laser_that_never_toggles_is_said(tmp_path: Path):
+    job, run = with_chain(run_of(80, 80), 2, "laser", tmp_path)
+    assert apply_events(job, [run]) == (
+        "laser never toggles: it is on in all 80 frames, there is no dark to compare with",
+    )
+    assert RunFolder(tmp_path).events.is_file()
+
+
+def test_refused_chains_are_a_notice_unless_the_subsets_need_them(tmp_path: Path):
+    RunFolder(tmp_path).events.touch()  # of an earlier record
+    job, run = with_chain(run_of(80, 80), 7, None, tmp_path)
+    (notice,) = apply_events(job, [run])
+    assert notice.startswith("data collection 3: event chain 'wells': expected a multiple of 7 frames")
+    assert not RunFolder(tmp_path).events.exists()
+    job, run = with_chain(run_of(80, 80), 7, "delay_s", tmp_path)
+    with pytest.raises(SettingsError, match=r"subset_by 'delay_s' needs the events.*multiple of 7 frames"):
+        apply_events(job, [run])
+
+
+def test_images_without_ispyb_have_no_events(tmp_path: Path):
+    job, run = with_chain(run_of(80, 80), 2, "laser", tmp_path)
+    with pytest.raises(SettingsError, match="images without ISPyB have no event chains"):
+        apply_events(replace(job, group=None), [run])
 
 
 def test_ligands_and_other_components_are_facts_of_a_result():
