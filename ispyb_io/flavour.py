@@ -50,8 +50,11 @@ class Flavour:
         there = set(inspector.get_table_names())
         names = [name for name in ispyb_tables() if name in there]
         types = {name: {c["name"]: c["type"] for c in inspector.get_columns(name)} for name in names}
-        version = ".".join(map(str, connection.dialect.server_version_info or ()))
-        return cls(connection.dialect.name, version, types)
+        dialect = connection.dialect
+        version = ".".join(map(str, dialect.server_version_info or ()))
+        # both are reached through SQLAlchemy's "mysql"
+        name = "mariadb" if getattr(dialect, "is_mariadb", False) else dialect.name
+        return cls(name, version, types)
 
     def has(self, table: str, column: str | None = None) -> bool:
         """Whether the table, or the column in it, is there; servers know columns whatever their case."""
