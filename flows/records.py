@@ -16,7 +16,9 @@ from typing import Any
 from flows.data_set_run import DataSetRun
 from flows.databases import Databases
 from flows.job import DataSet, Job
+from flows.merging_numbers import merging_statistics
 from flows.messages import one_line
+from flows.result_messages import collection_messages, failure_messages, merge_messages
 from ispyb_io.ledger_records import Chunk, WorkStatus
 from ispyb_io.protocol import IspybError, UnavailableError
 from ispyb_io.records import DataCollectionGroup
@@ -25,13 +27,11 @@ from ispyb_io.results import (
     CollectionResult,
     MergedMember,
     MergedResult,
-    MergingStatistics,
-    ResolutionShell,
     ResultStatus,
 )
 from ssx_processing import __version__
 from ssx_processing.formats.run_folder import RunFolder
-from ssx_processing.models import MergeSummary, ShellStatistics, UnitCell
+from ssx_processing.models import MergeSummary
 from ssx_processing.settings import ALGORITHM_VERSION, content_key
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,15 @@ class JobRecords:
     def collection(self, run: DataSetRun, status: ResultStatus) -> None:
         """Write the sum over the chunks done of one data collection."""
         self._collection(
-            run.data_set, status, run.message, last_image=run.plan.frames_total, median_cell=run.median_cell
+            run.data_set,
+            status,
+            run.message,
+            last_image=run.plan.frames_total,
+            median_cell=run.median_cell,
+            hit_rate=run.counts.hit_rate,
+            indexing_rate=run.counts.indexing_rate,
+            n_crystals=run.counts.lattices_indexed,
+            messages=collection_messages(run),
         )
 
     def collection_grows(self, run: DataSetRun) -> None:
@@ -116,7 +124,7 @@ class JobRecords:
         message: str,
         *,
         last_image: int,
-        median_cell: UnitCell | None = None,
+        **numbers: Any,
     ) -> None:
         if data_set.collection is None or self.databases.ispyb is None:
             return
@@ -133,7 +141,7 @@ class JobRecords:
             attachments=attachments(folder.ssx_stats, folder.ssx_cells),
             data_collection_id=id_,
             last_image=last_image,
-            median_cell=median_cell,
+            **numbers,
         )
         self._add(self.databases.ispyb.record_collection_result(result))
         if status is not ResultStatus.RUNNING:
@@ -151,7 +159,8 @@ class JobRecords:
             message="; ".join([merge_line(merge), *runs[0].settings.sample.assumed]),
             started=self.started,
             ended=datetime.datetime.now(),
-            attachments=attachments(merge.folder / "merged.mtz", report),
+            attachments=attachments(merge.folder / "merged.mtz", report, importance=1),
+            messages=merge_messages(merge, merge_line(merge), runs[0].settings.sample.assumed),
             name=self.job.name,
             members=tuple(members(runs)),
             space_group=merge.space_group,
@@ -186,7 +195,8 @@ class JobRecords:
         """Enter that nothing came of a data collection."""
         if data_set.collection is not None:
             last_image = data_set.collection.n_images or 1
-            self._collection(data_set, ResultStatus.FAILED, message, last_image=last_image)
+            messages = failure_messages(message)
+            self._collection(data_set, ResultStatus.FAILED, message, last_image=last_image, messages=messages)
 
     def merge_failed(self, runs: Sequence[DataSetRun], error: Exception) -> None:
         """Enter that nothing could be merged; an earlier merged result stands, with a note."""
@@ -199,6 +209,7 @@ class JobRecords:
             command_line=self._command_line,
             status=ResultStatus.FAILED,
             message=one_line(error),
+            messages=failure_messages(one_line(error)),
             started=self.started,
             ended=datetime.datetime.now(),
             name=self.job.name,
@@ -267,6 +278,7 @@ def record_unprocessable(group: DataCollectionGroup, message: str, databases: Da
                 program=PROGRAM,
                 status=ResultStatus.FAILED,
                 message=message,
+                messages=failure_messages(message),
                 data_collection_id=collection.data_collection_id,
                 last_image=collection.n_images or 1,
             )
@@ -277,9 +289,9 @@ def record_unprocessable(group: DataCollectionGroup, message: str, databases: Da
     databases.ledger.finish(key, WorkStatus.FAILED, message=message, program_ids=known_ids)
 
 
-def attachments(*paths: Path) -> tuple[Attachment, ...]:
-    """Those of the files that are there."""
-    return tuple(Attachment(path=path) for path in paths if path.is_file())
+def attachments(*paths: Path, importance: int = 2) -> tuple[Attachment, ...]:
+    """Those of the files that are there; 1 is what people look for first."""
+    return tuple(Attachment(path=path, importance=importance) for path in paths if path.is_file())
 
 
 def members(runs: Sequence[DataSetRun]) -> Iterator[MergedMember]:
@@ -291,30 +303,6 @@ def members(runs: Sequence[DataSetRun]) -> Iterator[MergedMember]:
                 last_image=run.plan.frames_total,
                 median_cell=run.median_cell,
             )
-
-
-def merging_statistics(merge: MergeSummary) -> Iterator[MergingStatistics]:
-    """Overall, innermost and outermost shell, which ISPyB keeps; one shell alone is only overall."""
-    yield _statistics(ResolutionShell.OVERALL, merge.overall)
-    if len(merge.shells) > 1:
-        yield _statistics(ResolutionShell.INNER, merge.shells[0])
-        yield _statistics(ResolutionShell.OUTER, merge.shells[-1])
-
-
-def _statistics(shell: ResolutionShell, ours: ShellStatistics) -> MergingStatistics:
-    return MergingStatistics(
-        resolution_shell=shell,
-        d_max=ours.d_max,
-        d_min=ours.d_min,
-        n_observations=ours.n_observations,
-        n_reflections=ours.n_reflections,
-        completeness=ours.completeness,
-        multiplicity=ours.multiplicity,
-        mean_i_over_sigma=ours.mean_i_over_sigma,
-        cc_half=ours.cc_half,
-        cc_star=ours.cc_star,
-        r_split=ours.r_split,
-    )
 
 
 def merge_line(merge: MergeSummary) -> str:
