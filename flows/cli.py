@@ -9,6 +9,7 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -102,12 +103,16 @@ def watch_(
     """Find serial data collection groups in ISPyB and process those that are ready."""
     site = start(workers)
     from flows.console import print_looks
+    from flows.databases import open_databases
+    from flows.replay import raise_if_refused
     from flows.watch import run_watch, watch_for_ever
 
     if not once:
         watch_for_ever(site, print_looks)
     with unfinished_shown():
         print_looks(run_watch(site))
+    with open_databases(site) as databases:
+        raise_if_refused(databases.require_outbox())
 
 
 @app.command("process")
@@ -167,12 +172,12 @@ def merge_(result: Result, cell_cluster: CellCluster = None, set_: Settings = No
     with merging_worker() as worker:  # which imports what it needs while this process does
         from flows.console import print_figures, print_origin
         from flows.merge import MergeRequest, run_merge
-        from flows.outcome import PartialResultError
+        from flows.outcome import UnfinishedResultError
 
         request = MergeRequest(group_id=group_id, folder=folder, settings=settings)
         try:
             print_origin(run_merge(request, print_figures, worker))
-        except PartialResultError as error:
+        except UnfinishedResultError as error:
             print_origin(error.outcome)
             raise
 
@@ -186,10 +191,14 @@ def status(
     from flows.console import print_processings
     from flows.databases import open_databases
     from flows.permissions import check_files
+    from flows.replay import outbox_line
 
     check_files(site, None, others=[folder] if folder else ())
     with open_databases(site, folder, create=folder is None) as databases:
         print_processings(databases.ledger.processings())
+        line = outbox_line(databases.outbox) if databases.outbox else ""
+    if line:
+        say(line)
 
 
 @app.command()
@@ -203,7 +212,8 @@ def show(result: Result) -> None:
     group_id, folder = parse_result(result)
     with open_databases(site, folder, create=folder is None) as databases:
         processing = processing_of(databases.ledger, group_id, folder)
-        print_outcome(read_outcome(processing.folder), now=False)
+        outcome = replace(read_outcome(processing.folder), program_ids=processing.program_ids)
+        print_outcome(outcome, now=False)
         print_provenance(processing)
         print_chunks(databases.ledger.chunks(processing.key))
 
@@ -274,11 +284,11 @@ def unfinished_shown() -> Iterator[None]:
     """Show what there is of a result that is not whole, before the error is."""
     from flows.console import print_looks, print_outcome
     from flows.looks import UnfinishedGroupsError
-    from flows.outcome import PartialResultError
+    from flows.outcome import UnfinishedResultError
 
     try:
         yield
-    except PartialResultError as error:
+    except UnfinishedResultError as error:
         print_outcome(error.outcome)
         raise
     except UnfinishedGroupsError as error:

@@ -1,4 +1,4 @@
-"""The commands of ``ssx ispyb``: what an ISPyB offers, an embedded one, the ledger's tables as SQL."""
+"""The commands of ``ssx ispyb``: what an ISPyB offers, an embedded one, the ledger as SQL, the outbox."""
 
 import datetime
 from pathlib import Path
@@ -85,3 +85,35 @@ def ispyb_ledger_sql(
     from ispyb_io.ledger_sql import ledger_sql
 
     say(ledger_sql(account).rstrip())
+
+
+@ispyb_app.command("outbox")
+def ispyb_outbox(
+    replay: Annotated[bool, typer.Option("--replay", help="Deliver now what waits.")] = False,
+    refused: Annotated[
+        bool, typer.Option("--refused", help="Only what ISPyB refused, with the whole reason.")
+    ] = False,
+    retry: Annotated[
+        str | None,
+        typer.Option(help="Let a refused record, or all, wait again; or one that is for another ISPyB."),
+    ] = None,
+    drop: Annotated[int | None, typer.Option(help="Forget a refused record.")] = None,
+) -> None:
+    """Show the results that ISPyB does not have yet, since when and why; deliver them now."""
+    site = start(None)
+    from flows import replay as outbox_work
+    from flows.console_outbox import delivery_progress, print_records
+    from flows.databases import open_databases
+
+    with open_databases(site) as databases:
+        outbox = databases.require_outbox()
+        if drop is not None:
+            record = outbox.drop(drop)
+            say(f"dropped record {drop}: {record.subject}, {record.status}")
+        if retry is not None:
+            say(f"{outbox_work.retry(databases, retry)} refused before, waiting again")
+        if replay:
+            with delivery_progress(outbox) as show:
+                outbox_work.replay(databases, show)
+        print_records(outbox, refused_only=refused)
+        outbox_work.raise_if_refused(outbox)

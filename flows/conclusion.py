@@ -25,7 +25,7 @@ def conclude(
     steps: LastSteps,
     changes: tuple[str, ...] = (),
 ) -> Outcome:
-    """Merge what there is, report, tell ISPyB.
+    """Merge what there is, report, put the result on its way to ISPyB.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def conclude(
     steps.tell(outcome)
     reports = write_reports(job, runs, steps, merge.folder)
     records.merged(runs, merge, reports[0])
-    outcome = replace(outcome, reports=reports, program_ids=tuple(sorted(records.program_ids)))
+    outcome = replace(outcome, reports=reports)
     write_outcome(outcome)
     return outcome
 
@@ -68,6 +68,21 @@ def _applied_events(job: Job, runs: Sequence[DataSetRun]) -> tuple[str, ...]:
     from flows.event_chains import apply_events
 
     return apply_events(job, runs)
+
+
+def settled(outcome: Outcome, records: JobRecords, wait_s: float) -> Outcome:
+    """The outcome with what ISPyB has of it by now, or says to it."""
+    sent = records.settle(wait_s)
+    outcome = replace(outcome, program_ids=sent.program_ids)
+    write_outcome(outcome)
+    # what follows may be otherwise tomorrow, so the file does not have it
+    notices = (*records.databases.notices, *sent.notices)
+    return replace(
+        outcome,
+        message="; ".join((outcome.message, *notices)),
+        notices=(*outcome.notices, *notices),
+        refusals=sent.refusals,
+    )
 
 
 def missing_of(runs: Sequence[DataSetRun]) -> tuple[str, ...]:

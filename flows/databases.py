@@ -1,31 +1,44 @@
-"""The databases of a site: ISPyB where there is one, and the ledger."""
+"""The databases of a site: ISPyB where there is one, what is on its way there, and the ledger."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from sqlalchemy import URL
 
 from flows.permissions import check_group
 from flows.secret_values import reveal
 from flows.settings import SiteSettings
-from ispyb_io.engines import open_engine
+from ispyb_io.engines import destination_of, open_engine
+from ispyb_io.group_copies import GroupCopies
 from ispyb_io.ledger import Ledger
 from ispyb_io.ledger_records import Processing
 from ispyb_io.orm_client import OrmClient
-from ispyb_io.protocol import IspybClient
+from ispyb_io.outbox import Outbox
+from ispyb_io.protocol import IspybClient, UnavailableError
 from ispyb_io.records import DataCollectionGroup
-from ispyb_io.rest_address import is_rest
+from ispyb_io.rest_address import is_rest, parse_rest_address
+from ispyb_io.retrying import RetryingClient
 from ssx_processing.errors import SettingsError
 
+logger = logging.getLogger(__name__)
+
 LEDGER_FILE = "ssx-ledger.sqlite"
+OUTBOX_FILE = "ssx-outbox.sqlite"
 
 
 @dataclass(frozen=True)
 class Databases:
-    """The ledger, and ISPyB where there is one."""
+    """The ledger, and ISPyB where there is one, with its outbox and copies of what was read there."""
 
     ledger: Ledger
     ispyb: IspybClient | None
+    outbox: Outbox | None = None
+    copies: GroupCopies | None = None
+    notices: list[str] = field(default_factory=list)
+    """What must be known of that which was read here."""
 
     def require_ispyb(self) -> IspybClient:
         """The client; an error where the site has none."""
@@ -33,18 +46,47 @@ class Databases:
             raise SettingsError("no ISPyB is configured; set SSX_ISPYB_URL, or name image files")
         return self.ispyb
 
+    def require_outbox(self) -> Outbox:
+        """The outbox; an error where the site has no ISPyB."""
+        if self.outbox is None:
+            raise SettingsError("no ISPyB is configured, so there is no outbox; set SSX_ISPYB_URL")
+        return self.outbox
+
     def group(self, group_id: int, site: SiteSettings) -> DataCollectionGroup:
         """Read a data collection group that a command of this site may see.
 
+        While ISPyB is away, a group that was read before is as it was then.
+
         Raises
         ------
+        UnavailableError
+            ISPyB does not answer, and the group was not read before.
         NotFoundError
             There is none.
         NotAllowedError
             It is of another proposal than that to which the command is bound.
         """
-        group = self.require_ispyb().group(group_id)
+        try:
+            group = self.require_ispyb().group(group_id)
+        except UnavailableError as error:
+            group = self._copy(group_id, error)
+        else:
+            if self.copies is not None:
+                self.copies.keep(group)
         check_group(site, group)
+        return group
+
+    def _copy(self, group_id: int, error: UnavailableError) -> DataCollectionGroup:
+        found = None if self.copies is None else self.copies.find(group_id)
+        if found is None:
+            raise UnavailableError(
+                f"group {group_id} cannot be read now, and was never read on this computer, so its files "
+                f"are not known: {error}"
+            ) from error
+        group, read_at = found
+        notice = f"ISPyB did not answer; its record of the group is as of {read_at:%Y-%m-%d %H:%M:%S}"
+        logger.warning("group %d: %s: %s", group_id, notice, error)
+        self.notices.append(notice)
         return group
 
 
@@ -62,7 +104,7 @@ def open_databases(
         Make the ledger where it is missing; else that is an error.
     """
     with ExitStack() as stack:
-        ispyb = None
+        ispyb = outbox = copies = None
         if site.ispyb_url is not None:
             ispyb = stack.enter_context(open_ispyb(reveal(site.ispyb_url)))
         address = ledger_address(site, ledger_folder)
@@ -71,7 +113,14 @@ def open_databases(
         ledger = Ledger(ledger_engine, proposal=site.proposal)
         if create:
             ledger.create_tables()
-        yield Databases(ledger, ispyb)
+        if site.ispyb_url is not None and create and ledger_folder is None:
+            outbox_engine = open_engine(outbox_file(site, ledger_engine.url), create=True, durable=True)
+            stack.callback(outbox_engine.dispose)
+            destination = place_of(reveal(site.ispyb_url))
+            outbox = Outbox(outbox_engine, destination, proposal=site.proposal)
+            outbox.create_tables()
+            copies = GroupCopies(outbox_engine, destination)
+        yield Databases(ledger, ispyb, outbox, copies)
 
 
 @contextmanager
@@ -85,7 +134,7 @@ def open_ispyb(url: str) -> Iterator[IspybClient]:
         return
     engine = open_engine(url)
     try:
-        yield OrmClient(engine)
+        yield RetryingClient(OrmClient(engine))
     finally:
         engine.dispose()
 
@@ -95,6 +144,18 @@ def ledger_address(site: SiteSettings, ledger_folder: Path | None) -> str | Path
     if site.ledger_url is not None:
         return reveal(site.ledger_url)
     return (ledger_folder or site.data_home) / LEDGER_FILE
+
+
+def place_of(ispyb_url: str) -> str:
+    """Name of an ISPyB that tells no account and no password."""
+    return parse_rest_address(ispyb_url).url if is_rest(ispyb_url) else destination_of(ispyb_url)
+
+
+def outbox_file(site: SiteSettings, ledger: URL) -> Path:
+    """Beside the ledger if that is a file, so that all who use it share the outbox; else in data_home."""
+    if ledger.get_backend_name() == "sqlite" and ledger.database:
+        return Path(ledger.database).absolute().with_name(OUTBOX_FILE)
+    return site.data_home / OUTBOX_FILE
 
 
 def processing_of(ledger: Ledger, group_id: int | None, folder: Path | None) -> Processing:

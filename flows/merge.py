@@ -12,20 +12,21 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from flows.conclusion import conclude
+from flows.conclusion import conclude, settled
 from flows.data_set_run import DataSetRun, read_run
 from flows.databases import Databases, open_databases, processing_of
+from flows.delivery_thread import delivering
 from flows.event_chains import check_events
 from flows.folder_lock import exclusive
 from flows.image_paths import with_image_paths
 from flows.job import Job, collection_folder, merged_mappings, sample_folder
-from flows.outcome import Outcome, PartialResultError
+from flows.outcome import Outcome, UnfinishedResultError, raise_if_unfinished
 from flows.permissions import check_files
 from flows.prefect_environment import server_is_configured
 from flows.records import JobRecords
 from flows.settings import SiteSettings
 from flows.steps import LastSteps, last_steps
-from ispyb_io.ledger_records import Processing, WorkStatus
+from ispyb_io.ledger_records import Processing
 from ispyb_io.records import DataCollectionGroup
 from ssx_processing.errors import ImageReadError, SettingsError
 from ssx_processing.settings import RequestedSample, RequestedSettings
@@ -71,21 +72,20 @@ def run_merge(
 
     Raises
     ------
-    PartialResultError
-        There is a result, but chunks are missing.
+    UnfinishedResultError
+        There is a result, but chunks are missing, or ISPyB refused it.
     Exception
         Whatever stopped it.
     """
     if not server_is_configured():
         outcome = merge_result(request, last_steps(tell, worker))
-        if outcome.status is not WorkStatus.SUCCESS:
-            raise PartialResultError(outcome)
+        raise_if_unfinished(outcome)
         return outcome
     from flows.merge_flow import run_merge_flow
 
     try:
         outcome = run_merge_flow(request)
-    except PartialResultError as error:
+    except UnfinishedResultError as error:
         tell(error.outcome)
         raise
     tell(outcome)
@@ -98,11 +98,13 @@ def merge_result(request: MergeRequest, steps: LastSteps) -> Outcome:
     with open_databases(site, request.folder, create=request.folder is None) as databases:
         last = processing_of(databases.ledger, request.group_id, request.folder)
         settings = changed_settings(last, request.settings)
-        with exclusive(last.folder):
+        with exclusive(last.folder), delivering(databases) as delivery:
             job, runs = processed_before(last, settings, databases, site)
             # before the ledger hears of it: the result that there is stands
             check_events(job, [run.plan.frames_total for run in runs])
-            return merge_again(job, runs, JobRecords(databases, job), last, steps)
+            records = JobRecords(databases, job, delivery)
+            outcome = merge_again(job, runs, records, last, steps)
+            return settled(outcome, records, site.ispyb_wait_s)
 
 
 def changed_settings(last: Processing, overrides: Mapping[str, Any]) -> RequestedSettings:

@@ -36,17 +36,42 @@ class Outcome:
     changes: tuple[str, ...] = ()
     """Settings that differ from those of the result merged again."""
     notices: tuple[str, ...] = ()
-    """What must be known about the cell that was given, and about the records in ISPyB."""
+    """What must be known about the cell that was given, and about ISPyB and its records."""
     facts: dict[str, str] = field(default_factory=dict)
     """What ISPyB knows of the sample: proposal, protein, ligands, other components; empty without ISPyB."""
+    refusals: tuple[str, ...] = ()
+    """Why ISPyB takes none, or not all, of the results."""
 
 
-class PartialResultError(SsxError):
+class UnfinishedResultError(SsxError):
+    """There is a result, but not all is well."""
+
+    def __init__(self, outcome: Outcome, problem: str) -> None:
+        super().__init__(f"{outcome.name}: {problem}")
+        self.outcome = outcome
+
+
+class PartialResultError(UnfinishedResultError):
     """There is a result, but some chunks are not in it."""
 
     def __init__(self, outcome: Outcome) -> None:
-        super().__init__(f"{outcome.name}: partial result, {outcome.message}")
-        self.outcome = outcome
+        super().__init__(outcome, f"partial result, {outcome.message}")
+
+
+class NotRecordedError(UnfinishedResultError):
+    """There is a result, but ISPyB refused it."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        problem = "; ".join(outcome.refusals)
+        super().__init__(outcome, f"the result is there, but {problem}; see ssx ispyb outbox")
+
+
+def raise_if_unfinished(outcome: Outcome) -> None:
+    """Nothing ends green unless every chunk is in the result, and ISPyB refused none of it."""
+    if outcome.status is not WorkStatus.SUCCESS:
+        raise PartialResultError(outcome)
+    if outcome.refusals:
+        raise NotRecordedError(outcome)
 
 
 def write_outcome(outcome: Outcome) -> None:
@@ -80,5 +105,6 @@ def read_outcome(folder: Path) -> Outcome:
             "program_ids": tuple(content["program_ids"]),
             "changes": tuple(content["changes"]),
             "notices": tuple(content.get("notices", ())),
+            "refusals": (),
         }
     )

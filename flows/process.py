@@ -17,9 +17,10 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.conclusion import conclude
+from flows.conclusion import conclude, settled
 from flows.data_set_run import DataSetRun, chunk_jobs, write_plan
 from flows.databases import open_databases
+from flows.delivery_thread import delivering
 from flows.display import ProgressDisplay, publish_summary
 from flows.event_chains import check_events
 from flows.executor import worker_processes
@@ -27,7 +28,7 @@ from flows.folder_lock import exclusive
 from flows.job import Job, ProcessRequest
 from flows.job_of_request import find_job
 from flows.messages import one_line
-from flows.outcome import Outcome, PartialResultError
+from flows.outcome import Outcome, PartialResultError, UnfinishedResultError, raise_if_unfinished
 from flows.prefect_server import start_embedded_server
 from flows.records import JobRecords
 from flows.settings import SiteSettings
@@ -45,8 +46,8 @@ def process(request: ProcessRequest) -> State[Outcome]:
     site = SiteSettings()
     with open_databases(site, request.folder if request.files else None) as databases:
         job = find_job(request, site, databases)
-        with exclusive(job.folder):
-            outcome = run_job(job, site, JobRecords(databases, job))
+        with exclusive(job.folder), delivering(databases) as delivery:
+            outcome = run_job(job, site, JobRecords(databases, job, delivery))
     return final_state(outcome)
 
 
@@ -55,8 +56,8 @@ def run_process(request: ProcessRequest, site: SiteSettings) -> Outcome:
 
     Raises
     ------
-    PartialResultError
-        There is a result, but chunks are missing.
+    UnfinishedResultError
+        There is a result, but chunks are missing, or ISPyB refused it.
     Exception
         Whatever stopped the flow.
     """
@@ -67,12 +68,14 @@ def run_process(request: ProcessRequest, site: SiteSettings) -> Outcome:
 
 
 def final_state(outcome: Outcome) -> State[Outcome]:
-    """Green only if every chunk is in the result."""
+    """Green only if every chunk is in the result, and ISPyB refused none of it."""
     publish_summary(outcome)
-    if outcome.status is WorkStatus.SUCCESS:
-        return Completed(message=outcome.message, data=outcome)
-    error = PartialResultError(outcome)
-    return Failed(name="Partial", message=str(error), data=error)
+    try:
+        raise_if_unfinished(outcome)
+    except UnfinishedResultError as error:
+        name = "Partial" if isinstance(error, PartialResultError) else "NotRecorded"
+        return Failed(name=name, message=str(error), data=error)
+    return Completed(message=outcome.message, data=outcome)
 
 
 def result_of(state: State[Any]) -> Any:
@@ -91,9 +94,10 @@ def run_job(job: Job, site: SiteSettings, records: JobRecords) -> Outcome:
         outcome = conclude(job, runs, records, LAST_STEPS)
     except Exception as error:
         records.fail(error)
+        records.settle(site.ispyb_wait_s)
         raise
     records.finish(outcome.status, outcome.message, asdict(outcome.counts))
-    return outcome
+    return settled(outcome, records, site.ispyb_wait_s)
 
 
 def process_data_sets(job: Job, site: SiteSettings, records: JobRecords) -> list[DataSetRun]:
@@ -161,5 +165,5 @@ def process_chunks(
             records.chunk(run, place, WorkStatus.SUCCESS, attempts=attempts)
         display.show(run, place)
         run.write_page_files()
-        records.collection_grows(run)
+        records.collection(run, ResultStatus.RUNNING)
     records.collection(run, ResultStatus.FAILED if run.missing else ResultStatus.SUCCESS)

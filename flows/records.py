@@ -15,12 +15,13 @@ from typing import Any
 
 from flows.data_set_run import DataSetRun
 from flows.databases import Databases
+from flows.delivery_thread import DeliveryThread, Sent, deliver_now
 from flows.job import DataSet, Job
 from flows.merging_numbers import merging_statistics
 from flows.messages import one_line
 from flows.result_messages import collection_messages, failure_messages, merge_messages
 from ispyb_io.ledger_records import Chunk, WorkStatus
-from ispyb_io.protocol import IspybError, UnavailableError
+from ispyb_io.protocol import IspybError
 from ispyb_io.records import DataCollectionGroup
 from ispyb_io.results import (
     Attachment,
@@ -45,11 +46,12 @@ class JobRecords:
 
     databases: Databases
     job: Job
+    delivery: DeliveryThread | None = None
+    """Takes results to ISPyB; None where there is none."""
     started_by: str = field(default_factory=lambda: user_name())
     started: datetime.datetime = field(default_factory=datetime.datetime.now)
-    program_ids: set[int] = field(default_factory=set)
     _concluded: set[int] = field(default_factory=set)
-    """Data collections whose final result ISPyB has."""
+    """Data collections whose final result is on its way."""
 
     def begin(self) -> None:
         """Enter the processing, and its group with its members."""
@@ -110,13 +112,6 @@ class JobRecords:
             messages=collection_messages(run),
         )
 
-    def collection_grows(self, run: DataSetRun) -> None:
-        """The same while chunks arrive; an ISPyB that is away for a moment stops nothing."""
-        try:
-            self.collection(run, ResultStatus.RUNNING)
-        except UnavailableError as error:
-            logger.warning("ISPyB will hear of this chunk with the next: %s", one_line(error))
-
     def _collection(
         self,
         data_set: DataSet,
@@ -126,7 +121,7 @@ class JobRecords:
         last_image: int,
         **numbers: Any,
     ) -> None:
-        if data_set.collection is None or self.databases.ispyb is None:
+        if data_set.collection is None:
             return
         id_ = data_set.collection.data_collection_id
         folder = RunFolder(data_set.folder)
@@ -143,13 +138,13 @@ class JobRecords:
             last_image=last_image,
             **numbers,
         )
-        self._add(self.databases.ispyb.record_collection_result(result))
+        self._send(result)
         if status is not ResultStatus.RUNNING:
             self._concluded.add(id_)
 
     def merged(self, runs: Sequence[DataSetRun], merge: MergeSummary, report: Path) -> None:
         """Write the merged result under every member."""
-        if self.job.group is None or self.databases.ispyb is None:
+        if self.job.group is None:
             return
         result = MergedResult(
             key=merge.key,
@@ -167,13 +162,20 @@ class JobRecords:
             unit_cell=merge.unit_cell,
             statistics=tuple(merging_statistics(merge)),
         )
-        self._add(self.databases.ispyb.record_merged_result(result))
+        self._send(result)
 
     def finish(self, status: WorkStatus, message: str, counts: dict[str, Any]) -> None:
         """Enter the outcome of the processing; last of all."""
-        self.databases.ledger.finish(
-            self.job.key, status, message=message, counts=counts, program_ids=self.program_ids
-        )
+        self.databases.ledger.finish(self.job.key, status, message=message, counts=counts)
+
+    def settle(self, wait_s: float) -> Sent:
+        """Wait, not for long, until ISPyB has what it was sent."""
+        return Sent() if self.delivery is None else self.delivery.settle(wait_s)
+
+    def _send(self, result: CollectionResult | MergedResult) -> None:
+        if self.delivery is not None:
+            proposal = self.job.group.proposal if self.job.group else None
+            self.delivery.send(result, self.job.key, proposal)
 
     def fail_merge(self, error: Exception) -> None:
         """Enter that merging again was stopped; the data collections' results stand as they are."""
@@ -200,7 +202,7 @@ class JobRecords:
 
     def merge_failed(self, runs: Sequence[DataSetRun], error: Exception) -> None:
         """Enter that nothing could be merged; an earlier merged result stands, with a note."""
-        if self.job.group is None or self.databases.ispyb is None:
+        if self.job.group is None:
             return
         sample = self.job.settings.sample
         result = MergedResult(
@@ -217,12 +219,7 @@ class JobRecords:
             space_group=sample.space_group,
             unit_cell=sample.unit_cell,
         )
-        self._add(self.databases.ispyb.record_merged_result(result))
-
-    def _add(self, program_id: int | None) -> None:
-        """Keep the id of what was written; None where this ISPyB takes no such result."""
-        if program_id is not None:
-            self.program_ids.add(program_id)
+        self._send(result)
 
     @property
     def _command_line(self) -> str:
@@ -261,7 +258,8 @@ def record_unprocessable(group: DataCollectionGroup, message: str, databases: Da
     """Enter, once for each message, that a group cannot be processed, and at its data collections why."""
     collections = group.data_collections
     key = content_key({"unprocessable": [c.data_collection_id for c in collections], "why": message})
-    if databases.ledger.processing(key) is not None:
+    before = databases.ledger.processing(key)
+    if before is not None and before.status is WorkStatus.FAILED:
         return
     databases.ledger.begin(
         key,
@@ -271,22 +269,19 @@ def record_unprocessable(group: DataCollectionGroup, message: str, databases: Da
         data_collection_group_id=group.group_id,
         started_by=user_name(),
     )
-    program_ids = [
-        databases.require_ispyb().record_collection_result(
-            CollectionResult(
-                key=key,
-                program=PROGRAM,
-                status=ResultStatus.FAILED,
-                message=message,
-                messages=failure_messages(message),
-                data_collection_id=collection.data_collection_id,
-                last_image=collection.n_images or 1,
-            )
+    for collection in collections:
+        result = CollectionResult(
+            key=key,
+            program=PROGRAM,
+            status=ResultStatus.FAILED,
+            message=message,
+            messages=failure_messages(message),
+            data_collection_id=collection.data_collection_id,
+            last_image=collection.n_images or 1,
         )
-        for collection in collections
-    ]
-    known_ids = [id_ for id_ in program_ids if id_ is not None]
-    databases.ledger.finish(key, WorkStatus.FAILED, message=message, program_ids=known_ids)
+        databases.require_outbox().append(result, key, group.proposal)
+    databases.ledger.finish(key, WorkStatus.FAILED, message=message)
+    deliver_now(databases)
 
 
 def attachments(*paths: Path, importance: int = 2) -> tuple[Attachment, ...]:

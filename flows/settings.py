@@ -138,6 +138,8 @@ class SiteSettings(BaseSettings):
     """What computes chunks: processes of this machine."""
     n_workers: PositiveInt = Field(default_factory=lambda: len(os.sched_getaffinity(0)))
     """Chunks computed at the same time; by default one for each core."""
+    ispyb_wait_s: float = Field(default=30.0, ge=0)
+    """So long at most a run waits at its end until ISPyB has its results; then they are in the outbox."""
     newer_than: int = Field(default=0, ge=0)
     """The watcher leaves data collections up to this id alone, e.g. those of the years before it came."""
     poll_interval_s: PositiveFloat = 30.0

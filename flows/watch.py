@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.databases import open_databases
+from flows.delivery_thread import deliver_now
 from flows.folder_lock import BusyError
 from flows.job import ProcessRequest
 from flows.looks import (
@@ -37,8 +38,7 @@ logger = logging.getLogger(__name__)
 def watch() -> State[list[GroupLook]]:
     """Look once; process what is ready; say what is done, waiting or failed."""
     site = SiteSettings()
-    with open_databases(site) as databases:
-        looks = list(look_at_groups(site, databases))
+    looks = look_around(site)
     looks = [process_ready(look, site) if look.verdict is Verdict.READY else look for look in looks]
     try:
         raise_if_failed(looks)
@@ -55,13 +55,19 @@ def run_watch(site: SiteSettings) -> list[GroupLook]:
     UnfinishedGroupsError
         A group did not end well.
     """
-    with open_databases(site) as databases:
-        looks = list(look_at_groups(site, databases))
+    looks = look_around(site)
     if any(look.verdict is Verdict.READY for look in looks):
         start_embedded_server()
         return result_of(watch(return_state=True))
     raise_if_failed(looks)
     return looks
+
+
+def look_around(site: SiteSettings) -> list[GroupLook]:
+    """Deliver to ISPyB what it could not take before, then look at its groups."""
+    with open_databases(site) as databases:
+        deliver_now(databases)
+        return list(look_at_groups(site, databases))
 
 
 def watch_for_ever(site: SiteSettings, show: Callable[[list[GroupLook]], None]) -> NoReturn:

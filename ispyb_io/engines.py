@@ -79,14 +79,15 @@ def _parse(url: str | Path | URL) -> URL:
     )
 
 
-def destination_of(url: URL) -> str:
+def destination_of(url: str | URL) -> str:
     """Name of the place that an address leads to: no account, password or options.
 
     Examples
     --------
-    >>> destination_of(make_url("mysql+pymysql://me:secret@server/ispyb?charset=utf8mb4"))
+    >>> destination_of("mysql+pymysql://me:secret@server/ispyb?charset=utf8mb4")
     'mysql://server:3306/ispyb'
     """
+    url = _parse(url)
     if url.get_backend_name() == "sqlite":
         return f"sqlite:///{Path(url.database or '').resolve()}"
     socket = url.query.get("unix_socket")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Engine, Row, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Engine, Row, Select, delete, func, insert, select, true, update
 
 from ispyb_io.outbox_tables import OutboxBase, SsxOutbox
 from ispyb_io.protocol import NotFoundError, RejectedError
@@ -52,6 +52,7 @@ class OutboxRecord(Record):
     """Of the result."""
     processing_key: str | None
     """Of the ledger's processing that it belongs to."""
+    proposal: str | None
     content: str
     """The result, as JSON."""
     state: RecordState
@@ -90,6 +91,8 @@ class Outbox:
         From ``open_engine(..., durable=True)``; an SQLite file on a local disk.
     destination
         The ISPyB: see ``engines.destination_of``. Records for another one are listed, never delivered.
+    proposal
+        Only this proposal's records are listed, tried again and dropped; none: all. Delivered are all.
     clock
         Local time.
     """
@@ -98,9 +101,12 @@ class Outbox:
         self,
         engine: Engine,
         destination: str,
+        *,
+        proposal: str | None = None,
         clock: Callable[[], datetime.datetime] = datetime.datetime.now,
     ) -> None:
         self._engine = engine
+        self._proposal = proposal
         self._clock = clock
         self.destination = destination
 
@@ -114,7 +120,12 @@ class Outbox:
         with writing(self._engine, "create the outbox") as connection:
             OutboxBase.metadata.create_all(connection)
 
-    def append(self, result: CollectionResult | MergedResult, processing_key: str | None = None) -> int:
+    def append(
+        self,
+        result: CollectionResult | MergedResult,
+        processing_key: str | None = None,
+        proposal: str | None = None,
+    ) -> int:
         """Put a result at the end of the queue; returns its id in the outbox.
 
         What still waits to say that the same result is running is needless then, and goes. It stays
@@ -140,6 +151,7 @@ class Outbox:
                 "resultKey": result.key,
                 "resultStatus": result.status.value,
                 "processingKey": processing_key,
+                "proposal": proposal,
                 "record": result.model_dump_json(),
                 "state": RecordState.WAITING.value,
                 "enqueued": now,
@@ -164,11 +176,12 @@ class Outbox:
 
     def records(self, state: RecordState) -> list[OutboxRecord]:
         """List the records in a state, oldest first; those for another ISPyB too."""
-        return self._records(_in_order().where(OUTBOX.c.state == state.value))
+        return self._records(_in_order().where(OUTBOX.c.state == state.value, self._visible))
 
     def among(self, record_ids: Collection[int]) -> list[OutboxRecord]:
         """List those of the records that are still there, whatever their state."""
-        return self._records(_in_order().where(OUTBOX.c.ssxOutboxId.in_(list(record_ids))))
+        chosen = OUTBOX.c.ssxOutboxId.in_(list(record_ids))
+        return self._records(_in_order().where(chosen, self._visible))
 
     def count_waiting(self) -> int:
         """Count the records that wait for this ISPyB."""
@@ -219,7 +232,7 @@ class Outbox:
         changes = {"state": RecordState.WAITING.value, "destination": self.destination}
         with writing(self._engine, "retry") as connection:
             n_chosen = connection.execute(
-                update(OUTBOX).where(chosen).values(changes | {"changedAt": self._clock()})
+                update(OUTBOX).where(chosen, self._visible).values(changes | {"changedAt": self._clock()})
             ).rowcount
         if record_id is not None and not n_chosen:
             raise NotFoundError(_not_there(record_id, "is tried again"))
@@ -252,6 +265,10 @@ class Outbox:
             connection.execute(
                 delete(OUTBOX).where(OUTBOX.c.state == RecordState.DELIVERED.value, OUTBOX.c.changedAt < old)
             )
+
+    @property
+    def _visible(self) -> ColumnElement[bool]:
+        return true() if self._proposal is None else func.lower(OUTBOX.c.proposal) == self._proposal.lower()
 
     def _change(self, record: OutboxRecord, **values: Any) -> None:
         """Change a record that still waits; one that went meanwhile, as needless, stays gone."""
@@ -292,6 +309,7 @@ def _record_from(row: Row[Any]) -> OutboxRecord:
         subject=row.subject,
         status=ResultStatus(row.resultStatus),
         processing_key=row.processingKey,
+        proposal=row.proposal,
         content=row.record,
         state=RecordState(row.state),
         enqueued=row.enqueued,

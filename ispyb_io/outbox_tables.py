@@ -31,6 +31,7 @@ class SsxOutbox(OutboxBase):
     resultKey: Mapped[str]
     resultStatus: Mapped[str]
     processingKey: Mapped[str | None]
+    proposal: Mapped[str | None]
     record: Mapped[str] = mapped_column(Text)
     state: Mapped[str]
     enqueued: Mapped[datetime.datetime]

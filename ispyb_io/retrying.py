@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ispyb_io.protocol import SSX_EXPERIMENT_TYPES, IspybClient, UnavailableError
-from ispyb_io.records import DataCollectionGroup, Offers
+from ispyb_io.records import DataCollectionGroup, Offers, Relation
 from ispyb_io.results import CollectionResult, MergedResult
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,23 @@ class RetryingClient:
     def group(self, group_id: int) -> DataCollectionGroup:
         """One data collection group with its data collections."""
         return self._try(lambda: self._client.group(group_id))
+
+    def related_groups(
+        self,
+        group_id: int,
+        relation: Relation,
+        experiment_types: Collection[str] = SSX_EXPERIMENT_TYPES,
+    ) -> list[DataCollectionGroup]:
+        """Find the groups that have sample, protein or sample group in common with one, and itself."""
+        return self._try(lambda: self._client.related_groups(group_id, relation, experiment_types))
+
+    def groups_with(
+        self, *, data_collection_ids: Collection[int] = (), sample_ids: Collection[int] = ()
+    ) -> list[DataCollectionGroup]:
+        """Find the groups that hold one of these data collections, or have one of these samples."""
+        return self._try(
+            lambda: self._client.groups_with(data_collection_ids=data_collection_ids, sample_ids=sample_ids)
+        )
 
     def record_collection_result(self, result: CollectionResult) -> int | None:
         """Write what processing one data collection gave; returns the autoProcProgramId."""

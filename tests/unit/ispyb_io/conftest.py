@@ -108,6 +108,10 @@ def client(ispyb: Engine) -> OrmClient:
 
 @pytest.fixture
 def chip() -> CollectedChip:
+    return a_chip()
+
+
+def a_chip() -> CollectedChip:
     return CollectedChip(
         proposal="mx1234",
         beamline="ID29",
