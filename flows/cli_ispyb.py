@@ -38,6 +38,7 @@ def ispyb_check(
     from flows.ispyb_check import check_database
     from flows.secret_values import reveal
     from ispyb_io.protocol import RejectedError
+    from ispyb_io.rest_address import is_rest
     from ispyb_io.survey import Scope
     from ssx_processing.errors import SettingsError
 
@@ -46,6 +47,9 @@ def ispyb_check(
             "no ISPyB is configured; set SSX_ISPYB_URL or SSX_ISPYB_URL_FILE, or give an address"
         )
     address = url or (reveal(site.ispyb_url) if site.ispyb_url else "")
+    if is_rest(address):
+        check_rest(address)
+        return
     scope = Scope(n_groups=groups, since=since, beamline=beamline, proposal=site.proposal)
     check = check_database(address, site, scope, with_files=files)
     if json_:
@@ -57,6 +61,19 @@ def ispyb_check(
         raise RejectedError(
             f"results cannot be written: {check.problems[0]}" + (f"; and {n - 1} more" if n > 1 else "")
         )
+
+
+def check_rest(address: str) -> None:
+    """The same for a py-ispyb: whether it can be told results, and what it is not told."""
+    from flows.console import print_offers
+    from flows.databases import open_ispyb
+    from ispyb_io.protocol import RejectedError
+
+    with open_ispyb(address) as client:
+        offers = client.offers()
+    print_offers(offers)
+    if offers.problems:
+        raise RejectedError(f"results cannot be written: {'; '.join(offers.problems)}")
 
 
 @ispyb_app.command("init")

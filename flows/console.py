@@ -134,16 +134,8 @@ def print_chunks(chunks: Sequence[Chunk]) -> None:
 
 
 def print_offers(offers: Offers) -> None:
-    """Print what an ISPyB has and lacks."""
+    """Print what a py-ispyb is not told, and why it takes no results if so."""
     console = Console()
-    lines = [f"{offers.dialect} {offers.server_version}"]
-    if offers.tables:
-        types = ", ".join(offers.experiment_types) if offers.experiment_types else "any text"
-        lines += [
-            f"tables:          {', '.join(offers.tables)}",
-            f"missing tables:  {', '.join(offers.missing_tables) or 'none'}",
-            f"missing columns: {', '.join(offers.missing_columns) or 'none'}",
-            f"experiment types: {types}",
-        ]
-    lines += offers.limits
+    lines = [f"{offers.dialect} {offers.server_version}", *offers.limits]
+    lines += [f"problem: {problem}" for problem in offers.problems]
     print_lines(console, lines)

@@ -3,11 +3,12 @@
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import httpx
 import pytest
 
+from flows.cli_ispyb import check_rest
 from ispyb_io.protocol import NotFoundError, RejectedError, UnavailableError
 from ispyb_io.rest_address import RestAddress
 from ispyb_io.rest_client import RestClient, open_rest
@@ -160,3 +161,13 @@ def test_no_secret_is_in_a_representation(url: str):
         shown = repr([client, client._session, client._session._address, vars(client._session._address)])
     assert "p@ss" not in shown
     assert "keycloak" not in shown
+
+
+@pytest.mark.parametrize(("permissions", "problem"), [(("ssx_sync",), False), ((), True)])
+def test_the_check_of_an_address_of_the_web_logs_in_and_says_the_limits(
+    server: Pyispyb, url: str, capsys: pytest.CaptureFixture[str], permissions: tuple[str, ...], problem: bool
+):
+    server.permissions = permissions
+    with pytest.raises(RejectedError, match="lacks the permission") if problem else nullcontext():
+        check_rest(url.replace("://", "://abcd:p%40ss@"))
+    assert "It is not told merged results" in capsys.readouterr().out.replace("\n", " ")
