@@ -30,6 +30,8 @@ find_missing() {
     need mariadb-server-core "tests against a MariaDB server" sh -c 'command -v mariadbd || ls /usr/sbin/mariadbd'
     need mariadb-client-core "tests against a MariaDB server" sh -c 'command -v mariadb'
     need libcifpp-data "tests of mmCIF files against wwPDB's dictionary" sh -c 'ls /usr/share/libcifpp/mmcif_pdbx.dic*'
+    need slurm-wlm "tests of chunks as Slurm jobs" sh -c 'command -v slurmctld || ls /usr/sbin/slurmctld'
+    need munge "tests of chunks as Slurm jobs" sh -c 'command -v munged || ls /usr/sbin/munged'
     need chromium "tests that look at the report in a browser" sh -c 'command -v chromium'
 }
 

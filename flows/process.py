@@ -22,8 +22,8 @@ from flows.data_set_run import DataSetRun, chunk_jobs, write_plan
 from flows.databases import open_databases
 from flows.delivery_thread import delivering
 from flows.display import ProgressDisplay, publish_summary
+from flows.engine import chunk_engine
 from flows.event_chains import check_events
-from flows.executor import worker_processes
 from flows.folder_lock import exclusive
 from flows.job import Job, ProcessRequest
 from flows.job_of_request import find_job
@@ -52,7 +52,7 @@ def process(request: ProcessRequest) -> State[Outcome]:
 
 
 def run_process(request: ProcessRequest, site: SiteSettings) -> Outcome:
-    """Run the flow, with as many tasks at a time as keep the site's workers busy.
+    """Run the flow, with as many tasks at a time as keep the site's engine busy.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def run_process(request: ProcessRequest, site: SiteSettings) -> Outcome:
         Whatever stopped the flow.
     """
     start_embedded_server()
-    runner = ThreadPoolTaskRunner(max_workers=site.n_workers + 1)
+    runner = ThreadPoolTaskRunner(max_workers=site.chunks_at_once + 1)
     sized = process.with_options(task_runner=runner)  # pyright: ignore[reportArgumentType]  # invariant
     return result_of(sized(request, return_state=True))
 
@@ -105,7 +105,7 @@ def process_data_sets(job: Job, site: SiteSettings, records: JobRecords) -> list
     runs: list[DataSetRun] = []
     plans = [plan_task(data_set, job.settings) for data_set in job.data_sets]
     check_events(job, [plan.frames_total for plan in plans])
-    with worker_processes(site.n_workers) as executor, ProgressDisplay(plans) as display:
+    with chunk_engine(site, job.folder) as executor, ProgressDisplay(plans) as display:
         display.say("looking for the cell")
         settings = job.settings.with_sample(known_sample(job, plans))
         for line in settings.sample.assumed:

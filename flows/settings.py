@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 from string import Formatter
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -22,6 +22,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
@@ -34,6 +35,7 @@ from pydantic_settings.exceptions import SettingsError as UnreadableValueError
 
 from flows.prefect_environment import default_data_home
 from flows.secret_values import SecretFiles, is_secret
+from flows.slurm_jobs import SlurmJobs
 from ispyb_io.protocol import SSX_EXPERIMENT_TYPES
 from ssx_processing.errors import SettingsError
 
@@ -45,6 +47,10 @@ IMAGE_PLACEHOLDERS = {
     "protein": "lyso",
 }  # fmt: skip
 """With an example of each."""
+
+
+CHUNKS_IN_A_CLUSTERS_QUEUE = 200
+"""A thread waits for each, which is cheap."""
 
 
 class SiteSettings(BaseSettings):
@@ -134,10 +140,14 @@ class SiteSettings(BaseSettings):
     """Settings of the processing that differ from the defaults, e.g. {"spots": {"gain": 2}}."""
     geometry_file: Path | None = None
     """CrystFEL's .geom or DIALS's .expt for all images, unless --geometry names another."""
-    executor: Literal["local"] = "local"
-    """What computes chunks: processes of this machine."""
+    executor: Literal["local", "dask", "slurm"] = "local"
+    """What computes chunks: processes of this machine, a Dask cluster that runs, or Slurm jobs."""
+    dask_scheduler: str | None = None
+    """Address of the Dask scheduler, e.g. tcp://host:8786, or the path of its file; for dask."""
+    slurm: SlurmJobs = SlurmJobs()
+    """The jobs; for slurm."""
     n_workers: PositiveInt = Field(default_factory=lambda: len(os.sched_getaffinity(0)))
-    """Chunks computed at the same time; by default one for each core."""
+    """Chunks computed at the same time; by default one for each core of this machine."""
     ispyb_wait_s: float = Field(default=30.0, ge=0)
     """So long at most a run waits at its end until ISPyB has its results; then they are in the outbox."""
     newer_than: int = Field(default=0, ge=0)
@@ -154,6 +164,21 @@ class SiteSettings(BaseSettings):
     """How often a chunk that failed is tried again."""
     chunk_retry_delay_s: float = Field(default=2.0, ge=0)
     """Time before it is."""
+
+    @model_validator(mode="after")
+    def _dask_has_an_address(self) -> Self:
+        if self.executor == "dask" and not self.dask_scheduler:
+            raise ValueError(
+                "executor dask needs dask_scheduler, the address of a scheduler, e.g. tcp://host:8786"
+            )
+        return self
+
+    @property
+    def chunks_at_once(self) -> int:
+        """Chunks handed to the engine at the same time; a cluster has its own queue for what waits."""
+        if "n_workers" in self.model_fields_set or self.executor == "local":
+            return self.n_workers
+        return CHUNKS_IN_A_CLUSTERS_QUEUE
 
     @field_validator("processing_folder", "samples_folder")
     @classmethod
