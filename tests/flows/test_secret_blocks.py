@@ -14,7 +14,7 @@ PASSWORD = "Hush7Hush"  # noqa: S105
 
 def keep(name: str, value: str | dict[str, str]) -> SecretStr:
     """Put it into a block; returns how settings name that."""
-    Secret(value=value).save(name, _sync=True)  # pyright: ignore[reportCallIssue]
+    Secret(value=value).save(name, _sync=True)  # pyright: ignore[reportCallIssue, reportArgumentType]
     return SecretStr(f"prefect-secret:{name}")
 
 

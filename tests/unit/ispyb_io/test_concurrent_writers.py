@@ -5,6 +5,7 @@ On every database. What is expected is counted by hand, table by table.
 
 import multiprocessing
 import time
+from collections.abc import Sequence
 from multiprocessing.context import ForkProcess
 
 import numpy as np
@@ -43,7 +44,7 @@ EXPECTED = {
 }
 
 
-def runs(ids: list[int]) -> list[list[Result]]:
+def runs(ids: list[int]) -> Sequence[Sequence[Result]]:
     """What is written: each data collection with two keys, growing first; merges of one name with three."""
     told = (Message(severity=Severity.INFO, text="800 hits"),)
     collections = [
