@@ -66,12 +66,12 @@ def write_again_and_again(url: str, ids: list[int], seed: int) -> None:
     everything = runs(ids)
     for _ in range(N_WRITES):
         try:
-            write(client, everything[chosen.integers(len(everything))])
+            write(client, everything[int(chosen.integers(len(everything)))])
         except UnavailableError:
             continue
 
 
-def write(client: OrmClient, results: list[Result]) -> None:
+def write(client: OrmClient, results: Sequence[Result]) -> None:
     for result in results:
         if isinstance(result, CollectionResult):
             client.record_collection_result(result)
