@@ -36,6 +36,7 @@ from flows.cli_options import (
     say,
     start,
 )
+from flows.cli_simulation import simulation_app
 from flows.cli_statistics import statistics_app
 
 app = typer.Typer(
@@ -51,6 +52,7 @@ app.add_typer(events_app)
 app.add_typer(geometry_app)
 app.add_typer(statistics_app)
 app.add_typer(export_app)
+app.add_typer(simulation_app)
 
 
 @app.callback()
@@ -231,37 +233,6 @@ def report(result: Result) -> None:
         outcome = read_outcome(processing_of(databases.ledger, group_id, folder).folder)
     for page in outcome.reports:
         say(str(write_report(page.parent, outcome.merge.folder, facts=outcome.facts)))
-
-
-@app.command()
-def simulate(
-    folder: Annotated[Path, typer.Argument(help="Where the images and their truth go.")],
-    frames: Annotated[int, typer.Option(help="Frames to simulate.", min=1)] = 200,
-    hits: Annotated[float, typer.Option(help="Share of frames with a crystal.", min=0, max=1)] = 0.4,
-    seed: Annotated[int, typer.Option(help="Another seed is another chip.", min=0)] = 0,
-    name: Annotated[str, typer.Option(help="Start of the file names.")] = "chip",
-    workers: Workers = None,
-) -> None:
-    """Simulate still images with a known answer, as NXmx."""
-    site = start(workers)
-    from flows.demo import simulation_progress
-    from ssx_processing.simulation.chip import simulate_chip
-    from ssx_processing.simulation.chip_settings import ChipSettings
-
-    settings = ChipSettings(
-        name=name,
-        n_frames=frames,
-        n_files=min(2, frames),
-        hit_fraction=hits,
-        seed=seed,
-        n_workers=site.n_workers,
-    )
-    with simulation_progress(settings) as progress:
-        chip = simulate_chip(folder, settings, progress)
-    say(str(chip.master))
-    cell = ",".join(f"{value:g}" for value in chip.sample.unit_cell)
-    symmetry = chip.sample.space_group
-    say(f"process it: ssx process {chip.master} --cell {cell} --space-group {symmetry} --out DIR")
 
 
 @app.command()

@@ -11,7 +11,8 @@ from flows.databases import Databases
 from flows.messages import one_line
 from ispyb_io.delivery import Round, deliver
 from ispyb_io.ledger import Ledger
-from ispyb_io.outbox import Outbox, OutboxRecord, RecordState
+from ispyb_io.outbox import Outbox
+from ispyb_io.outbox_records import OutboxRecord, RecordState
 from ispyb_io.protocol import IspybClient, IspybError, NotFoundError
 from ispyb_io.results import CollectionResult, MergedResult
 

@@ -16,8 +16,8 @@ from flows.job import Job, ProcessRequest, processing_settings
 from flows.job_of_request import job_of_group
 from flows.messages import one_line
 from flows.permissions import is_own
-from flows.records import record_unprocessable
 from flows.settings import SiteSettings
+from flows.unprocessable import record_unprocessable
 from ispyb_io.ledger import Ledger
 from ispyb_io.ledger_records import Processing, WorkStatus
 from ispyb_io.protocol import UnavailableError

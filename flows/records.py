@@ -4,10 +4,7 @@ The place to look when a number in ISPyB is wrong.
 """
 
 import datetime
-import getpass
 import logging
-import os
-import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,14 +12,14 @@ from typing import Any
 
 from flows.data_set_run import DataSetRun
 from flows.databases import Databases
-from flows.delivery_thread import DeliveryThread, Sent, deliver_now
+from flows.delivery_thread import DeliveryThread, Sent
 from flows.job import DataSet, Job
 from flows.merging_numbers import merging_statistics
 from flows.messages import one_line
-from flows.result_messages import collection_messages, failure_messages, merge_messages
+from flows.provenance import PROGRAM, user_name, versions
+from flows.result_messages import collection_messages, failure_messages, merge_line, merge_messages
 from ispyb_io.ledger_records import Chunk, WorkStatus
 from ispyb_io.protocol import IspybError
-from ispyb_io.records import DataCollectionGroup
 from ispyb_io.results import (
     Attachment,
     CollectionResult,
@@ -30,14 +27,11 @@ from ispyb_io.results import (
     MergedResult,
     ResultStatus,
 )
-from ssx_processing import __version__
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import MergeSummary
-from ssx_processing.settings import ALGORITHM_VERSION, content_key
+from ssx_processing.settings import content_key
 
 logger = logging.getLogger(__name__)
-
-PROGRAM = "ssx-orchestrator"
 
 
 @dataclass
@@ -48,7 +42,7 @@ class JobRecords:
     job: Job
     delivery: DeliveryThread | None = None
     """Takes results to ISPyB; None where there is none."""
-    started_by: str = field(default_factory=lambda: user_name())
+    started_by: str = field(default_factory=user_name)
     started: datetime.datetime = field(default_factory=datetime.datetime.now)
     _concluded: set[int] = field(default_factory=set)
     """Data collections whose final result is on its way."""
@@ -246,44 +240,6 @@ def _chunk(run: DataSetRun, place: int, status: WorkStatus, attempts: int, messa
     )
 
 
-def user_name() -> str:
-    """Who runs this; the number of a user who has no name, as in containers."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
-
-
-def record_unprocessable(group: DataCollectionGroup, message: str, databases: Databases) -> None:
-    """Enter, once for each message, that a group cannot be processed, and at its data collections why."""
-    collections = group.data_collections
-    key = content_key({"unprocessable": [c.data_collection_id for c in collections], "why": message})
-    before = databases.ledger.processing(key)
-    if before is not None and before.status is WorkStatus.FAILED:
-        return
-    databases.ledger.begin(
-        key,
-        folder=Path(),
-        settings={},
-        versions=versions(),
-        data_collection_group_id=group.group_id,
-        started_by=user_name(),
-    )
-    for collection in collections:
-        result = CollectionResult(
-            key=key,
-            program=PROGRAM,
-            status=ResultStatus.FAILED,
-            message=message,
-            messages=failure_messages(message),
-            data_collection_id=collection.data_collection_id,
-            last_image=collection.n_images or 1,
-        )
-        databases.require_outbox().append(result, key, group.proposal)
-    databases.ledger.finish(key, WorkStatus.FAILED, message=message)
-    deliver_now(databases)
-
-
 def attachments(*paths: Path, importance: int = 2) -> tuple[Attachment, ...]:
     """Those of the files that are there; 1 is what people look for first."""
     return tuple(Attachment(path=path, importance=importance) for path in paths if path.is_file())
@@ -298,25 +254,3 @@ def members(runs: Sequence[DataSetRun]) -> Iterator[MergedMember]:
                 last_image=run.plan.frames_total,
                 median_cell=run.median_cell,
             )
-
-
-def merge_line(merge: MergeSummary) -> str:
-    """What was merged, what is missing, how good it is; in one line."""
-    parts = [] if not merge.missing else ["PARTIAL"]
-    parts.append(f"{merge.chunks_merged} of {merge.chunks_expected} chunks")
-    overall = merge.overall
-    parts.append(
-        f"{merge.lattices_merged} lattices to {overall.d_min:.2f} Å: CC1/2 {overall.cc_half:.3f}, "
-        f"Rsplit {overall.r_split:.3f}, completeness {overall.completeness:.3f}"
-    )
-    parts += merge.missing  # last: ISPyB cuts long messages
-    return "; ".join(parts)
-
-
-def versions() -> dict[str, str]:
-    """What computed a result."""
-    return {
-        "ssx-orchestrator": __version__,
-        "algorithm": ALGORITHM_VERSION,
-        "python": platform.python_version(),
-    }

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 from flows.databases import Databases
 from flows.delivery_thread import deliver_now
-from ispyb_io.outbox import Outbox, OutboxRecord, RecordState
+from ispyb_io.outbox import Outbox
+from ispyb_io.outbox_records import OutboxRecord, RecordState
 from ispyb_io.protocol import RejectedError, UnavailableError
 
 BUSY_WAIT_S = 30.0

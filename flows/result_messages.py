@@ -18,6 +18,19 @@ def merge_messages(merge: MergeSummary, line: str, assumed: Sequence[str]) -> tu
     return once([_message(Severity.INFO, line), *_warnings([*merge.missing, *assumed, *merge.warnings])])
 
 
+def merge_line(merge: MergeSummary) -> str:
+    """What was merged, what is missing, how good it is; in one line."""
+    parts = [] if not merge.missing else ["PARTIAL"]
+    parts.append(f"{merge.chunks_merged} of {merge.chunks_expected} chunks")
+    overall = merge.overall
+    parts.append(
+        f"{merge.lattices_merged} lattices to {overall.d_min:.2f} Å: CC1/2 {overall.cc_half:.3f}, "
+        f"Rsplit {overall.r_split:.3f}, completeness {overall.completeness:.3f}"
+    )
+    parts += merge.missing  # last: ISPyB cuts long messages
+    return "; ".join(parts)
+
+
 def failure_messages(reason: str) -> tuple[Message, ...]:
     """Why there is no result."""
     return (_message(Severity.ERROR, reason),)

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ispyb_io.outbox import Outbox, OutboxRecord
+from ispyb_io.outbox import Outbox
+from ispyb_io.outbox_records import OutboxRecord
 from ispyb_io.protocol import IspybClient, IspybError, UnavailableError
 from ispyb_io.results import CollectionResult, MergedResult
 

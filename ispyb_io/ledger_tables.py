@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from ispyb_io.tables import Key, Text45, Text255, reference
+from ispyb_io.column_types import Key, Text45, Text255, reference
 
 
 def _exact(length: int) -> String:

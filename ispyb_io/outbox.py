@@ -8,78 +8,21 @@ and writing it to ISPyB once more changes nothing there.
 
 import datetime
 from collections.abc import Callable, Collection
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-from sqlalchemy import ColumnElement, Engine, Row, Select, delete, func, insert, select, true, update
+from sqlalchemy import ColumnElement, Engine, Select, delete, func, insert, select, true, update
 
+from ispyb_io.outbox_records import OutboxRecord, RecordState, kind_and_subject, record_from
 from ispyb_io.outbox_tables import OutboxBase, SsxOutbox
-from ispyb_io.protocol import NotFoundError, RejectedError
-from ispyb_io.records import Record
+from ispyb_io.protocol import NotFoundError
 from ispyb_io.results import CollectionResult, MergedResult, ResultStatus
 from ispyb_io.tables import table
 from ispyb_io.transactions import reading, writing
 
 OUTBOX = table(SsxOutbox)
-KINDS: dict[str, type[CollectionResult] | type[MergedResult]] = {
-    "collection": CollectionResult,
-    "merged": MergedResult,
-}
 DELIVERED_KEPT = datetime.timedelta(days=30)
 """For so long one can still look up what was delivered when."""
-
-
-class RecordState(StrEnum):
-    """How far a record has come."""
-
-    WAITING = "waiting"
-    DELIVERED = "delivered"
-    REFUSED = "refused"
-
-
-class OutboxRecord(Record):
-    """A result in the outbox."""
-
-    record_id: int
-    destination: str
-    """The ISPyB that it is for."""
-    kind: str
-    subject: str
-    """What it is a result of, e.g. "data collection 12"."""
-    status: ResultStatus
-    """Of the result."""
-    processing_key: str | None
-    """Of the ledger's processing that it belongs to."""
-    proposal: str | None
-    content: str
-    """The result, as JSON."""
-    state: RecordState
-    enqueued: datetime.datetime
-    attempts: int
-    changed_at: datetime.datetime
-    """When it was tried, delivered or refused last."""
-    reason: str
-    """Why ISPyB does not have it yet, or refused it."""
-    program_id: int | None
-    """autoProcProgramId in ISPyB, once delivered."""
-
-    def result(self) -> CollectionResult | MergedResult:
-        """Give the result back.
-
-        Raises
-        ------
-        RejectedError
-            It was written by another version, which knew other values.
-        """
-        try:
-            return KINDS[self.kind].model_validate_json(self.content)
-        except (KeyError, ValidationError) as error:
-            raise RejectedError(
-                f"record {self.record_id} of the outbox was written by another version and cannot be read: "
-                f"{type(error).__name__}; process or merge again"
-            ) from error
 
 
 class Outbox:
@@ -131,7 +74,7 @@ class Outbox:
         What still waits to say that the same result is running is needless then, and goes. It stays
         before a failure: ISPyB's row of an earlier success depends on whether it was said.
         """
-        kind, subject = _kind_and_subject(result)
+        kind, subject = kind_and_subject(result)
         now = self._clock()
         with writing(self._engine, "append") as connection:
             if result.status is not ResultStatus.FAILED:
@@ -281,40 +224,15 @@ class Outbox:
 
     def _records(self, query: Select[*tuple[Any, ...]]) -> list[OutboxRecord]:
         with reading(self._engine) as connection:
-            return [_record_from(row) for row in connection.execute(query)]
+            return [record_from(row) for row in connection.execute(query)]
 
 
 def _in_order() -> Select[*tuple[Any, ...]]:
     return select(*OUTBOX.columns).order_by(OUTBOX.c.ssxOutboxId)
 
 
-def _kind_and_subject(result: CollectionResult | MergedResult) -> tuple[str, str]:
-    if isinstance(result, CollectionResult):
-        return "collection", f"data collection {result.data_collection_id}"
-    return "merged", f"merge {result.name}"
-
-
 def _not_there(record_id: int, what: str) -> str:
     return (
         f"the outbox has no record {record_id} that {what}: only one that ISPyB refused, or that waits for "
         "another ISPyB; see ssx ispyb outbox"
-    )
-
-
-def _record_from(row: Row[Any]) -> OutboxRecord:
-    return OutboxRecord(
-        record_id=row.ssxOutboxId,
-        destination=row.destination,
-        kind=row.kind,
-        subject=row.subject,
-        status=ResultStatus(row.resultStatus),
-        processing_key=row.processingKey,
-        proposal=row.proposal,
-        content=row.record,
-        state=RecordState(row.state),
-        enqueued=row.enqueued,
-        attempts=row.attempts,
-        changed_at=row.changedAt,
-        reason=row.reason,
-        program_id=row.autoProcProgramId,
     )

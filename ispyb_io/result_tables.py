@@ -6,18 +6,12 @@ Columns that only Diamond has are not made in the embedded database (``elsewhere
 """
 
 import datetime
-from typing import Any
 
 from sqlalchemy import Double, Float, Integer, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
-from sqlalchemy.types import TypeEngine
 
-from ispyb_io.tables import Base, Key, Label, Text45, Text255, reference
-
-
-def elsewhere(type_: type[TypeEngine[Any]]):
-    """Column that other schemas than ESRF's have: written where it is there, never made."""
-    return mapped_column(type_, system=True)
+from ispyb_io.column_types import Key, Label, Text45, Text255, elsewhere, reference
+from ispyb_io.tables import Base
 
 
 class AutoProcProgram(Base):

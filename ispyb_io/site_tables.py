@@ -12,7 +12,8 @@ from sqlalchemy import String, Table, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from ispyb_io import result_tables as _result_tables  # noqa: F401  registers its tables with Base
-from ispyb_io.tables import TYPES, Base, Key, Label, Text100, Text255, Text1024
+from ispyb_io.column_types import TYPES, Key, Label, Text100, Text255, Text1024
+from ispyb_io.tables import Base
 
 Text50 = Annotated[str, mapped_column(String(50))]
 Text80 = Annotated[str, mapped_column(String(80))]

@@ -15,7 +15,7 @@ from flows.replay import replay
 from flows.settings import SiteSettings
 from flows.watch import run_watch
 from ispyb_io.ledger_records import WorkStatus
-from ispyb_io.outbox import RecordState
+from ispyb_io.outbox_records import RecordState
 from ispyb_io.protocol import UnavailableError
 from ispyb_io.retrying import Patience, RetryingClient
 from tests.flows.rows import row_counts, rows

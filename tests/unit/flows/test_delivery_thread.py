@@ -16,7 +16,7 @@ from flows.replay import outbox_line
 from flows.settings import SiteSettings
 from ispyb_io.beamline import write_collected_chip
 from ispyb_io.embedded import create_embedded_ispyb
-from ispyb_io.outbox import RecordState
+from ispyb_io.outbox_records import RecordState
 from ispyb_io.protocol import UnavailableError
 from ispyb_io.retrying import Patience, RetryingClient
 from tests.flows.rows import rows

@@ -14,7 +14,8 @@ from ispyb_io.delivery import deliver
 from ispyb_io.engines import destination_of, open_engine
 from ispyb_io.group_copies import GroupCopies
 from ispyb_io.orm_client import OrmClient
-from ispyb_io.outbox import OUTBOX, Outbox, RecordState
+from ispyb_io.outbox import OUTBOX, Outbox
+from ispyb_io.outbox_records import RecordState
 from ispyb_io.outbox_tables import SsxOutbox
 from ispyb_io.protocol import IspybError, NotFoundError, UnavailableError
 from ispyb_io.records import Offers

@@ -26,7 +26,8 @@ from ispyb_io.delivery import deliver
 from ispyb_io.engines import open_engine
 from ispyb_io.ledger import Ledger
 from ispyb_io.orm_client import OrmClient
-from ispyb_io.outbox import Outbox, RecordState
+from ispyb_io.outbox import Outbox
+from ispyb_io.outbox_records import RecordState
 from ispyb_io.results import CollectionResult, MergedResult, ResultStatus
 from ispyb_io.tables import table
 

@@ -7,8 +7,9 @@ from sqlalchemy import Column, Engine, inspect, make_url
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.schema import CreateTable
 
+from ispyb_io.column_types import Label
 from ispyb_io.site_tables import ispyb_tables
-from ispyb_io.tables import Base, Label
+from ispyb_io.tables import Base
 
 from .conftest import PUBLISHED
 
