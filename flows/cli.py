@@ -19,6 +19,7 @@ from flows.cli_cells import cells_app
 from flows.cli_events import events_app
 from flows.cli_export import export_app
 from flows.cli_geometry import geometry_app
+from flows.cli_groups import groups_app
 from flows.cli_input import parse_cell, parse_result, parse_settings
 from flows.cli_ispyb import ispyb_app
 from flows.cli_looking import looking_app
@@ -46,6 +47,7 @@ app = typer.Typer(
     help="Serial crystallography: from ISPyB's records, or from images, to merged intensities.",
 )
 app.add_typer(ispyb_app, name="ispyb")
+app.add_typer(groups_app, name="groups")
 app.add_typer(looking_app)
 app.add_typer(cells_app)
 app.add_typer(events_app)
@@ -167,7 +169,8 @@ def merge_(result: Result, cell_cluster: CellCluster = None, set_: Settings = No
     start(None)
     from flows.steps import merging_worker
 
-    group_id, folder = parse_result(result)
+    is_name = not result.isdigit() and not Path(result).exists() and "/" not in result
+    group_id, folder = (None, None) if is_name else parse_result(result)
     settings = parse_settings(set_)
     if cell_cluster is not None:
         settings.setdefault("merging", {})["cell_cluster"] = cell_cluster
@@ -176,7 +179,9 @@ def merge_(result: Result, cell_cluster: CellCluster = None, set_: Settings = No
         from flows.merge import MergeRequest, run_merge
         from flows.outcome import UnfinishedResultError
 
-        request = MergeRequest(group_id=group_id, folder=folder, settings=settings)
+        request = MergeRequest(
+            group_id=group_id, group_name=result if is_name else None, folder=folder, settings=settings
+        )
         try:
             print_origin(run_merge(request, print_figures, worker))
         except UnfinishedResultError as error:
@@ -197,7 +202,10 @@ def status(
 
     check_files(site, None, others=[folder] if folder else ())
     with open_databases(site, folder, create=folder is None) as databases:
-        print_processings(databases.ledger.processings())
+        processings = databases.ledger.processings()
+        is_grouped = any(processing.group_id is not None for processing in processings)
+        groups = databases.ledger.groups() if is_grouped else []
+        print_processings(processings, {group.group_id: group.name for group in groups})
         line = outbox_line(databases.outbox) if databases.outbox else ""
     if line:
         say(line)
@@ -231,8 +239,8 @@ def report(result: Result) -> None:
     group_id, folder = parse_result(result)
     with open_databases(site, folder, create=folder is None) as databases:
         outcome = read_outcome(processing_of(databases.ledger, group_id, folder).folder)
-    for page in outcome.reports:
-        say(str(write_report(page.parent, outcome.merge.folder, facts=outcome.facts)))
+    for run_folder, page in outcome.pages:
+        say(str(write_report(run_folder, outcome.merge.folder, facts=outcome.facts, page=page)))
 
 
 @app.command()

@@ -56,10 +56,12 @@ def parse_settings(texts: Iterable[str] | None) -> dict[str, Any]:
 
 
 def parse_result(text: str) -> tuple[int | None, Path | None]:
-    """Id of a group, or the folder of a result.
+    """Id of a group of ISPyB, or the folder of a result; the name of a processing group stands for either.
 
     Raises
     ------
+    SettingsError
+        It is no folder, and no group of this name has a result.
     NotAllowedError
         The folder lies where the site's settings allow no reading.
 
@@ -74,5 +76,9 @@ def parse_result(text: str) -> tuple[int | None, Path | None]:
     from flows.settings import SiteSettings
 
     folder = Path(text).absolute()
+    if "/" not in text and not folder.exists():
+        from flows.result_folders import result_of_name
+
+        return result_of_name(text)
     check_files(SiteSettings(), None, others=[folder])
     return None, folder

@@ -14,7 +14,6 @@ from flows.records import JobRecords
 from flows.steps import LastSteps
 from ispyb_io.ledger_records import WorkStatus
 from ssx_processing.errors import ChunkError, MergeError
-from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import FrameCounts, MergeSummary
 
 
@@ -63,7 +62,7 @@ def conclude(
 
 def _applied_events(job: Job, runs: Sequence[DataSetRun]) -> tuple[str, ...]:
     """What must be known of the events; for images without ISPyB nothing is imported."""
-    if job.group is None and job.settings.merging.subset_by is None:
+    if job.group is None and job.chosen is None and job.settings.merging.subset_by is None:
         return ()
     from flows.event_chains import apply_events
 
@@ -132,7 +131,8 @@ def outcome_of(
         chunks_done=len(chunks),
         chunks_reused=sum(chunk.reused for chunk in chunks),
         merge=merge,
-        reports=tuple(RunFolder(run.data_set.folder).report for run in runs),
+        reports=tuple(job.page(run.data_set) for run in runs),
+        run_folders=tuple(run.data_set.folder for run in runs),
         changes=changes,
         notices=notices,
         facts=sample_facts(job),
@@ -147,7 +147,13 @@ def write_reports(
     reused = [summary.key for run in runs for summary in run.summaries.values() if summary.reused]
     return tuple(
         steps.report(
-            run.data_set.folder, merge_folder, missing=missing, problem=problem, reused=reused, facts=facts
+            run.data_set.folder,
+            merge_folder,
+            missing=missing,
+            problem=problem,
+            reused=reused,
+            facts=facts,
+            page=job.page(run.data_set),
         )
         for run in runs
     )
@@ -156,6 +162,8 @@ def write_reports(
 def sample_facts(job: Job) -> dict[str, str]:
     """What ISPyB knows of the sample, for the report's head."""
     group = job.group
+    if job.chosen is not None:
+        return {"proposal": job.chosen.proposal, "processing group": job.chosen.name}
     if group is None:
         return {}
     facts = {"proposal": group.proposal, "data collection group": str(group.group_id)}

@@ -1,6 +1,6 @@
 """Tables that the ``ssx`` command prints."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,14 +93,15 @@ def print_looks(looks: Sequence["GroupLook"]) -> None:
         print_lines(console, [f"group {look.group_id}: {look.verdict}; {look.detail}"])
 
 
-def print_processings(processings: Sequence[Processing]) -> None:
-    """Print the ledger's processings."""
+def print_processings(processings: Sequence[Processing], names: Mapping[int, str]) -> None:
+    """Print the ledger's processings, with the names of groups by their numbers in the ledger."""
     if not processings:
         print_lines(Console(), ["nothing was processed yet; for results of files: ssx status DIR"])
         return
     table = Table("key", "group", "status", "began", "attempts", "message")
     for p in processings:
-        group = "" if p.data_collection_group_id is None else str(p.data_collection_group_id)
+        of_ispyb = p.data_collection_group_id
+        group = names.get(p.group_id or 0, "") if of_ispyb is None else str(of_ispyb)
         table.add_row(p.key[:8], group, p.status, str(p.started or ""), str(p.attempts), Text(p.message))
     Console().print(table)
 

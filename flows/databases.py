@@ -89,6 +89,24 @@ class Databases:
         self.notices.append(notice)
         return group
 
+    def included(self, group: DataCollectionGroup) -> DataCollectionGroup:
+        """Leave out the data collections that somebody excluded from this group.
+
+        Raises
+        ------
+        SettingsError
+            All of them are.
+        """
+        excluded = self.ledger.excluded(group.group_id)
+        kept = tuple(c for c in group.data_collections if c.data_collection_id not in excluded)
+        if group.data_collections and not kept:
+            reasons = "; ".join(f"{id_}: {reason}" for id_, reason in excluded.items())
+            raise SettingsError(
+                f"group {group.group_id} ({group.proposal}): all its data collections are excluded "
+                f"({reasons}); ssx groups include takes one back"
+            )
+        return group.model_copy(update={"data_collections": kept})
+
 
 @contextmanager
 def open_databases(
@@ -107,7 +125,7 @@ def open_databases(
         ispyb = outbox = copies = None
         if site.ispyb_url is not None:
             ispyb = stack.enter_context(open_ispyb(reveal(site.ispyb_url)))
-        address = ledger_address(site, ledger_folder)
+        address = ledger_address(site, ledger_folder, create=create)
         ledger_engine = open_engine(address, create=create)
         stack.callback(ledger_engine.dispose)
         ledger = Ledger(ledger_engine, proposal=site.proposal)
@@ -139,11 +157,19 @@ def open_ispyb(url: str) -> Iterator[IspybClient]:
         engine.dispose()
 
 
-def ledger_address(site: SiteSettings, ledger_folder: Path | None) -> str | Path:
-    """The site's ledger; else a file in the folder given, else in the user's data."""
+def ledger_address(site: SiteSettings, ledger_folder: Path | None, *, create: bool = True) -> str | Path:
+    """The site's ledger; else a file in the folder given, else in the user's data.
+
+    Where nothing may be made and the folder has no ledger, its results may be those of a group of ISPyB.
+    """
     if site.ledger_url is not None:
         return reveal(site.ledger_url)
-    return (ledger_folder or site.data_home) / LEDGER_FILE
+    of_site = site.data_home / LEDGER_FILE
+    if ledger_folder is None:
+        return of_site
+    of_folder = ledger_folder / LEDGER_FILE
+    is_of_site = not create and not of_folder.is_file() and of_site.is_file()
+    return of_site if is_of_site else of_folder
 
 
 def place_of(ispyb_url: str) -> str:

@@ -86,9 +86,10 @@ def check_events(job: Job, n_frames: Sequence[int]) -> list[CollectionEvents]:
         The subsets are told by events, and there are none that can be used.
     """
     events = [
-        collection_events(data_set.collection, job.group, n)
+        collection_events(data_set.collection, group, n)
         for data_set, n in zip(job.data_sets, n_frames, strict=True)
-        if job.group is not None and data_set.collection is not None
+        if data_set.collection is not None
+        and (group := job.group_of(data_set.collection.data_collection_id)) is not None
     ]
     merging = job.settings.merging
     if event_columns_needed(merging) and merging.subset_table is None:

@@ -10,8 +10,10 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from flows.settings import SiteSettings
+from ispyb_io.ledger_records import ProcessingGroup
 from ispyb_io.records import DataCollection, DataCollectionGroup
 from ssx_processing.errors import SettingsError
+from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import GeometryIdentity, UnitCell
 from ssx_processing.settings import RequestedSettings, content_key
 
@@ -81,18 +83,39 @@ class Job:
     group: DataCollectionGroup | None
     sample_folder: Path
     """What all merges of the same sample share: how it is indexed, where there are several ways."""
+    chosen: ProcessingGroup | None = None
+    """Group that somebody chose, whose members are processed in groups of their own."""
+    collected: tuple[DataCollectionGroup, ...] = ()
+    """Groups of ISPyB that its members are in, those excluded too."""
 
     @property
     def key(self) -> str:
         """Stands for members and settings: a group finished with this key need not run again."""
         members: Any = (
             [d.collection.data_collection_id for d in self.data_sets if d.collection]
-            if self.group
+            if self.group or self.chosen
             else [str(path) for d in self.data_sets for path in d.paths]
         )
         content = {"members": members, "settings": self.settings.model_dump()}
+        if self.chosen is not None:
+            content["chosen"] = [self.chosen.proposal, self.chosen.name]
         geometry = sorted({d.geometry.sha256 for d in self.data_sets if d.geometry})
         return content_key(content | {"geometry": geometry} if geometry else content)
+
+    def group_of(self, data_collection_id: int | None) -> DataCollectionGroup | None:
+        """Group of ISPyB that a data collection is in; members of a collected group are all in that."""
+        if self.group is not None or data_collection_id is None:
+            return self.group
+        for group in self.collected:
+            if any(c.data_collection_id == data_collection_id for c in group.data_collections):
+                return group
+        return None
+
+    def page(self, data_set: DataSet) -> Path:
+        """Report of a data set; that of its own processing stays as it is when a chosen group is merged."""
+        if self.chosen is None:
+            return RunFolder(data_set.folder).report
+        return self.folder / f"report-{data_set.folder.name}.html"
 
 
 def collection_folder(folder: Path, collection: DataCollection) -> Path:
@@ -141,7 +164,7 @@ def group_folder(group: DataCollectionGroup, site: SiteSettings) -> Path:
             f"data collection {group.data_collections[0].data_collection_id} has no imageDirectory in ISPyB; "
             "say where they lie (SSX_IMAGE_PATH_TEMPLATES), or name the images: ssx process FILE ..."
         )
-    return _site_folder(site.processing_folder, group, directory)
+    return site_folder(site.processing_folder, group, directory)
 
 
 def sample_folder(group: DataCollectionGroup, folder: Path, site: SiteSettings) -> Path:
@@ -158,19 +181,21 @@ def sample_folder(group: DataCollectionGroup, folder: Path, site: SiteSettings) 
         return folder
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", protein)
     samples = (
-        _site_folder(site.samples_folder, group, directory)
+        site_folder(site.samples_folder, group, directory)
         if site.samples_folder
         else folder.parent / "samples"
     )
     return samples.resolve() / name
 
 
-def _site_folder(template: str, group: DataCollectionGroup, directory: Path) -> Path:
+def site_folder(template: str, group: DataCollectionGroup, directory: Path, name: str = "") -> Path:
+    """Folder by a template of the site; ``name`` is that of a chosen group."""
     text = template.format(
         image_directory=directory,
         proposal=group.proposal,
         visit=group.visit_number,
         beamline=group.beamline,
         group_id=group.group_id,
+        name=name,
     )
     return Path(text)

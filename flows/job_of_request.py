@@ -31,7 +31,7 @@ def find_job(request: ProcessRequest, site: SiteSettings, databases: Databases) 
     """The job that a request asks for."""
     if request.group_id is None:
         return job_of_files(request, site)
-    return job_of_group(request, databases.group(request.group_id, site), site)
+    return job_of_group(request, databases.included(databases.group(request.group_id, site)), site)
 
 
 def job_of_files(request: ProcessRequest, site: SiteSettings) -> Job:

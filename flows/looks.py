@@ -116,6 +116,10 @@ def look_at_group(group: DataCollectionGroup, site: SiteSettings, databases: Dat
 def look_unguarded(group: DataCollectionGroup, site: SiteSettings, databases: Databases) -> GroupLook:
     """Look at a group; errors that nobody foresaw are raised."""
     try:
+        group = databases.included(group)
+    except SettingsError as error:
+        return GroupLook(group.group_id, Verdict.DONE, str(error))
+    try:
         job = job_of_group(ProcessRequest(group_id=group.group_id), group, site)
     except OSError as error:
         return waiting_or_failed(group, one_line(error), site, databases)

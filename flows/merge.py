@@ -4,7 +4,7 @@ Prefect takes longer to start than all the rest, and its embedded server ends wi
 sees a merge only where it has a server of its own.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import asdict
 from pathlib import Path
@@ -13,32 +13,30 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from flows.conclusion import conclude, settled
-from flows.data_set_run import DataSetRun, read_run
 from flows.databases import Databases, open_databases, processing_of
 from flows.delivery_thread import delivering
 from flows.event_chains import check_events
 from flows.folder_lock import exclusive
-from flows.image_paths import with_image_paths
-from flows.job import Job, collection_folder, merged_mappings, sample_folder
+from flows.group_merge import MergePlan, plan_merge
+from flows.group_names import group_named
 from flows.outcome import Outcome, UnfinishedResultError, raise_if_unfinished
-from flows.permissions import check_files
 from flows.prefect_environment import server_is_configured
+from flows.processed_job import changed_settings, differences, processed_before
 from flows.records import JobRecords
 from flows.settings import SiteSettings
 from flows.steps import LastSteps, last_steps
-from ispyb_io.ledger_records import Processing
-from ispyb_io.records import DataCollectionGroup
-from ssx_processing.errors import ImageReadError, SettingsError
-from ssx_processing.settings import RequestedSample, RequestedSettings
+from ispyb_io.ledger_records import Processing, ProcessingGroup
 
 
 class MergeRequest(BaseModel):
-    """Parameters of the ``merge`` flow; either a group or the folder of a result."""
+    """Parameters of the ``merge`` flow: a group of ISPyB, a processing group or the folder of a result."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     group_id: int | None = None
     """dataCollectionGroupId in ISPyB."""
+    group_name: str | None = None
+    """Name of a processing group, or its number in the ledger."""
     folder: Path | None = None
     """Folder of images processed without ISPyB."""
     settings: dict[str, Any] = {}
@@ -47,12 +45,14 @@ class MergeRequest(BaseModel):
     @property
     def title(self) -> str:
         """Name of the flow run."""
-        return f"group {self.group_id}" if self.folder is None else self.folder.name
+        if self.folder is not None:
+            return self.folder.name
+        return self.group_name or f"group {self.group_id}"
 
     @model_validator(mode="after")
-    def _folder_or_group(self) -> Self:
-        if (self.group_id is None) == (self.folder is None):
-            raise ValueError("give either a group or the folder of a result")
+    def _one_of_them(self) -> Self:
+        if sum(given is not None for given in (self.group_id, self.group_name, self.folder)) != 1:
+            raise ValueError("give either a group, the name of one or the folder of a result")
         return self
 
 
@@ -96,111 +96,54 @@ def merge_result(request: MergeRequest, steps: LastSteps) -> Outcome:
     """Merge the chunks of the last processing of a group or folder with other settings."""
     site = SiteSettings()
     with open_databases(site, request.folder, create=request.folder is None) as databases:
-        last = processing_of(databases.ledger, request.group_id, request.folder)
+        chosen, last = what_to_merge(request, databases)
+        if chosen is not None:
+            plan = plan_merge(chosen, request.settings, databases, site)
+            with exclusive(plan.job.folder):
+                return merge_and_tell(plan, databases, site, steps)
         settings = changed_settings(last, request.settings)
-        with exclusive(last.folder), delivering(databases) as delivery:
+        with exclusive(last.folder):
             job, runs = processed_before(last, settings, databases, site)
-            # before the ledger hears of it: the result that there is stands
-            check_events(job, [run.plan.frames_total for run in runs])
-            records = JobRecords(databases, job, delivery)
-            outcome = merge_again(job, runs, records, last, steps)
-            return settled(outcome, records, site.ispyb_wait_s)
+            return merge_and_tell(MergePlan(job, tuple(runs), last.settings), databases, site, steps)
 
 
-def changed_settings(last: Processing, overrides: Mapping[str, Any]) -> RequestedSettings:
-    """The last settings with those of the merge changed.
-
-    Raises
-    ------
-    SettingsError
-        Others are changed, which need the images.
-    """
-    others = [name for name in overrides if name != "merging"]
-    if others:
-        raise SettingsError(
-            f"a merge can change merging.* only, not {others[0]}; for that run ssx process again"
-        )
-    return RequestedSettings.model_validate(merged_mappings(last.settings, overrides))
+def merge_and_tell(plan: MergePlan, databases: Databases, site: SiteSettings, steps: LastSteps) -> Outcome:
+    """Merge, record, and wait a moment for ISPyB to take the result."""
+    with delivering(databases) as delivery:
+        # before the ledger hears of it: the result that there is stands
+        check_events(plan.job, [run.plan.frames_total for run in plan.runs])
+        records = JobRecords(databases, plan.job, delivery)
+        outcome = merge_again(plan, records, steps)
+        return settled(outcome, records, site.ispyb_wait_s)
 
 
-def processed_before(
-    last: Processing, settings: RequestedSettings, databases: Databases, site: SiteSettings
-) -> tuple[Job, list[DataSetRun]]:
-    """The job of a processing and its chunks as they lie there."""
-    group_id, folder = last.data_collection_group_id, last.folder
-    group = databases.group(group_id, site) if group_id is not None else None
-    check_files(site, group.proposal if group else None, settings=settings, others=[folder])
-    places = (
-        [(collection_folder(folder, collection), collection) for collection in group.data_collections]
-        if group
-        else [(folder, None)]
-    )
-    runs: list[DataSetRun] = []
-    for place, collection in places:
-        runs.append(read_run(place, collection, sum(len(run.chunk_jobs) for run in runs)))
-        refuse_other_settings(runs[-1], last)
-    data_sets = tuple(run.data_set for run in runs)
-    name = f"group {group_id}" if group else data_sets[0].name
-    of_sample = sample_folder(_with_paths_if_there(group, site), folder, site) if group else folder
-    return Job(name, data_sets, settings, folder, group, of_sample), runs
+def what_to_merge(
+    request: MergeRequest, databases: Databases
+) -> tuple[ProcessingGroup, None] | tuple[None, Processing]:
+    """The group that somebody chose, or else the processing to be merged again."""
+    ledger, group_id = databases.ledger, request.group_id
+    if request.group_name is not None:
+        group = group_named(request.group_name, ledger)
+        if group.data_collection_group_id is None:
+            return group, None
+        group_id = group.data_collection_group_id
+    last = processing_of(ledger, group_id, request.folder)
+    if last.group_id is not None and last.data_collection_group_id is None:
+        return group_named(last.group_id, ledger), None  # by its folder
+    return None, last
 
 
-def _with_paths_if_there(group: DataCollectionGroup, site: SiteSettings) -> DataCollectionGroup:
-    """The group with the paths of its images; the images may be gone by now."""
-    try:
-        return with_image_paths(group, site)
-    except (ImageReadError, SettingsError):
-        return group
-
-
-def refuse_other_settings(run: DataSetRun, last: Processing) -> None:
-    """Raise if the chunks planned last are not those of the last result: it would be mislabelled."""
-    planned = run.settings.model_dump(mode="json", exclude={"merging"})
-    recorded = {name: value for name, value in last.settings.items() if name != "merging"}
-    if RequestedSample.model_validate(recorded["sample"]).known is None:  # found since
-        del planned["sample"], recorded["sample"]
-    else:
-        recorded["sample"] = {"assumed": []} | recorded["sample"]
-        del recorded["sample"]["cell_cluster"]
-    changes = ", ".join(differences(recorded, planned))
-    if changes:
-        raise SettingsError(
-            f"{run.data_set.folder}: processing with other settings began since and was not finished "
-            f"({changes}); run ssx process first"
-        )
-
-
-def merge_again(
-    job: Job, runs: list[DataSetRun], records: JobRecords, last: Processing, steps: LastSteps
-) -> Outcome:
-    """Merge and record; chunks that are missing keep the reason that the ledger has."""
-    reasons = {chunk.index: chunk.message for chunk in records.databases.ledger.chunks(last.key)}
+def merge_again(plan: MergePlan, records: JobRecords, steps: LastSteps) -> Outcome:
+    """Merge and record, with what differs from the settings before."""
+    job, runs = plan.job, plan.runs
     records.begin()
     try:
         for run in runs:
-            for place in run.failures:
-                run.failures[place] = reasons.get(run.first_chunk + place) or run.failures[place]
             records.chunks_found(run)
-        changes = tuple(differences(last.settings, job.settings.model_dump(mode="json")))
+        changes = tuple(differences(plan.settings_before, job.settings.model_dump(mode="json")))
         outcome = conclude(job, runs, records, steps, changes)
     except Exception as error:
         records.fail_merge(error)
         raise
     records.finish(outcome.status, outcome.message, asdict(outcome.counts))
     return outcome
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Settings that differ, as ``name: old -> new``.
-
-    Examples
-    --------
-    >>> list(differences({"merging": {"d_min": None, "min_cc": 0}}, {"merging": {"d_min": 1.8, "min_cc": 0}}))
-    ['merging.d_min: None -> 1.8']
-    """
-    for name in {**old, **new}:
-        before, after = old.get(name), new.get(name)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            yield from differences(before, after, f"{prefix}{name}.")
-        elif before != after:
-            yield f"{prefix}{name}: {before} -> {after}"

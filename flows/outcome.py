@@ -41,6 +41,14 @@ class Outcome:
     """What ISPyB knows of the sample: proposal, protein, ligands, other components; empty without ISPyB."""
     refusals: tuple[str, ...] = ()
     """Why ISPyB takes none, or not all, of the results."""
+    run_folders: tuple[Path, ...] = ()
+    """Of the data sets, in the order of the reports; results of earlier versions do not say."""
+
+    @property
+    def pages(self) -> list[tuple[Path, Path]]:
+        """Folder of each data set and its report."""
+        folders = self.run_folders or tuple(report.parent for report in self.reports)
+        return list(zip(folders, self.reports, strict=True))
 
 
 class UnfinishedResultError(SsxError):
@@ -106,5 +114,6 @@ def read_outcome(folder: Path) -> Outcome:
             "changes": tuple(content["changes"]),
             "notices": tuple(content.get("notices", ())),
             "refusals": (),
+            "run_folders": tuple(Path(path) for path in content.get("run_folders", ())),
         }
     )

@@ -5,6 +5,7 @@ The place to look when a number in ISPyB is wrong.
 
 import datetime
 import logging
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,12 +14,13 @@ from typing import Any
 from flows.data_set_run import DataSetRun
 from flows.databases import Databases
 from flows.delivery_thread import DeliveryThread, Sent
+from flows.group_file import GroupFacts, common_sample, common_sample_group, write_group_file
 from flows.job import DataSet, Job
 from flows.merging_numbers import merging_statistics
 from flows.messages import one_line
 from flows.provenance import PROGRAM, user_name, versions
 from flows.result_messages import collection_messages, failure_messages, merge_line, merge_messages
-from ispyb_io.ledger_records import Chunk, WorkStatus
+from ispyb_io.ledger_records import Chunk, ProcessingGroup, WorkStatus
 from ispyb_io.protocol import IspybError
 from ispyb_io.results import (
     Attachment,
@@ -44,13 +46,15 @@ class JobRecords:
     """Takes results to ISPyB; None where there is none."""
     started_by: str = field(default_factory=user_name)
     started: datetime.datetime = field(default_factory=datetime.datetime.now)
+    processing_group: ProcessingGroup | None = None
+    """In the ledger, once it is begun; None for files."""
     _concluded: set[int] = field(default_factory=set)
     """Data collections whose final result is on its way."""
 
     def begin(self) -> None:
         """Enter the processing, and its group with its members."""
         group = self.job.group
-        ledger_group = None
+        ledger_group = self.job.chosen
         if group is not None:
             ledger_group = self.databases.ledger.ensure_group(
                 group.proposal,
@@ -64,6 +68,7 @@ class JobRecords:
                 [collection.data_collection_id for collection in group.data_collections],
                 changed_by=self.started_by,
             )
+        self.processing_group = ledger_group
         self.databases.ledger.begin(
             self.job.key,
             folder=self.job.folder,
@@ -137,9 +142,14 @@ class JobRecords:
             self._concluded.add(id_)
 
     def merged(self, runs: Sequence[DataSetRun], merge: MergeSummary, report: Path) -> None:
-        """Write the merged result under every member."""
-        if self.job.group is None:
+        """Write the merged result under every member, with what was merged."""
+        group = self.processing_group
+        if group is None:
             return
+        everyone = self.databases.ledger.members(group.group_id)
+        about = write_group_file(
+            GroupFacts(group, everyone, self.job, runs, merge, versions(), self.started_by, self.started)
+        )
         result = MergedResult(
             key=merge.key,
             program=f"{PROGRAM} merge",
@@ -148,10 +158,13 @@ class JobRecords:
             message="; ".join([merge_line(merge), *runs[0].settings.sample.assumed]),
             started=self.started,
             ended=datetime.datetime.now(),
-            attachments=attachments(merge.folder / "merged.mtz", report, importance=1),
+            attachments=attachments(merge.folder / "merged.mtz", report, about, importance=1),
             messages=merge_messages(merge, merge_line(merge), runs[0].settings.sample.assumed),
             name=self.job.name,
             members=tuple(members(runs)),
+            ever_members=frozenset(member.data_collection_id for member in everyone),
+            sample_id=common_sample(self.job, runs),
+            sample_group_id=common_sample_group(self.job, runs),
             space_group=merge.space_group,
             unit_cell=merge.unit_cell,
             statistics=tuple(merging_statistics(merge)),
@@ -168,7 +181,7 @@ class JobRecords:
 
     def _send(self, result: CollectionResult | MergedResult) -> None:
         if self.delivery is not None:
-            proposal = self.job.group.proposal if self.job.group else None
+            proposal = self.processing_group.proposal if self.processing_group else None
             self.delivery.send(result, self.job.key, proposal)
 
     def fail_merge(self, error: Exception) -> None:
@@ -196,8 +209,10 @@ class JobRecords:
 
     def merge_failed(self, runs: Sequence[DataSetRun], error: Exception) -> None:
         """Enter that nothing could be merged; an earlier merged result stands, with a note."""
-        if self.job.group is None:
+        group = self.processing_group
+        if group is None:
             return
+        everyone = self.databases.ledger.members(group.group_id)
         sample = self.job.settings.sample
         result = MergedResult(
             key=content_key({"merge": self.job.name, "settings": self.job.settings.model_dump(mode="json")}),
@@ -210,6 +225,7 @@ class JobRecords:
             ended=datetime.datetime.now(),
             name=self.job.name,
             members=tuple(members(runs)),
+            ever_members=frozenset(member.data_collection_id for member in everyone),
             space_group=sample.space_group,
             unit_cell=sample.unit_cell,
         )
@@ -217,6 +233,8 @@ class JobRecords:
 
     @property
     def _command_line(self) -> str:
+        if self.job.chosen is not None:
+            return shlex.join(["ssx", "merge", self.job.chosen.name])
         return f"ssx process --group {self.job.group.group_id}" if self.job.group else ""
 
     @property

@@ -25,6 +25,28 @@ def folder_of_group(group_id: int | None) -> Path:
     return max(processings, key=lambda processing: str(processing.started)).folder
 
 
+def result_of_name(name: str) -> tuple[int | None, Path | None]:
+    """Id in ISPyB of the group of this name, or the folder of its last result if a person made it.
+
+    Raises
+    ------
+    SettingsError
+        There is neither.
+    """
+    from flows.databases import open_databases
+    from flows.group_names import group_named
+    from flows.settings import SiteSettings
+
+    with open_databases(SiteSettings()) as databases:
+        group = group_named(name, databases.ledger)
+        if group.data_collection_group_id is not None:
+            return group.data_collection_group_id, None
+        merges = [p for p in databases.ledger.processings(group_id=group.group_id) if p.status.has_result]
+    if not merges:
+        raise SettingsError(f"the group {name} was never merged; run ssx merge {name!r}")
+    return None, max(merges, key=lambda processing: str(processing.ended)).folder
+
+
 @dataclass(frozen=True)
 class MergePlace:
     """A merge and the runs behind it."""
@@ -43,11 +65,14 @@ def merge_of_result(folder: Path) -> MergePlace:
     ChunkError
         There is no result, or the runs behind it are gone.
     """
+    from flows.group_file import GROUP_FILE, folders_in_group_file
     from flows.outcome import read_outcome
     from ssx_processing.pipeline.recut import run_folders
 
     if folder.parent.name == "merged" and (folder / SUMMARY).is_file():
         top = folder.parent.parent
+        if (folder / GROUP_FILE).is_file():
+            return MergePlace(top.name, folder, folders_in_group_file(folder / GROUP_FILE))
         return MergePlace(top.name, folder, tuple(run_folders(top)))
     outcome = read_outcome(folder)
-    return MergePlace(folder.name, outcome.merge.folder, tuple(run_folders(folder)))
+    return MergePlace(folder.name, outcome.merge.folder, outcome.run_folders or tuple(run_folders(folder)))

@@ -120,6 +120,8 @@ class SiteSettings(BaseSettings):
     """Folder for the ledger and for Prefect's database, where nothing else is said."""
     processing_folder: str = "{image_directory}/../processing/ssx/group-{group_id}"
     """Where results of a group go; may use {image_directory}, {proposal}, {visit}, {beamline}, {group_id}."""
+    merged_folder: str = "{image_directory}/../processing/ssx/merged/{name}"
+    """Where merges of groups made by hand or by rule go; may use {name} and, of the first member, those."""
     samples_folder: str = ""
     """Where lies what later groups of the same protein need to know, a folder for each; may use the same
     names; by default ``samples`` beside the group's folder."""
@@ -180,10 +182,15 @@ class SiteSettings(BaseSettings):
             return self.n_workers
         return CHUNKS_IN_A_CLUSTERS_QUEUE
 
-    @field_validator("processing_folder", "samples_folder")
+    @field_validator("processing_folder", "merged_folder", "samples_folder")
     @classmethod
     def _known_placeholders(cls, value: str, info: ValidationInfo) -> str:
-        _check_placeholders(str(info.field_name), value, FOLDER_PLACEHOLDERS)
+        of_groups = ("name",) if info.field_name == "merged_folder" else ()
+        _check_placeholders(str(info.field_name), value, (*FOLDER_PLACEHOLDERS, *of_groups))
+        if of_groups and "{name}" not in value:
+            raise ValueError(
+                f"merged_folder {value!r}: has no {{name}}; merges of all groups would be in one"
+            )
         return value
 
     @field_validator("image_path_templates")

@@ -96,10 +96,17 @@ def report_step(
     problem: str = "",
     reused: Collection[str],
     facts: Mapping[str, str],
+    page: Path | None = None,
 ) -> Path:
     """Write the page for people."""
     from ssx_processing.pipeline.report import write_report  # its plots take long to import
 
     return write_report(
-        run_folder, merge_folder, missing=missing, merge_problem=problem, reused=reused, facts=facts
+        run_folder,
+        merge_folder,
+        missing=missing,
+        merge_problem=problem,
+        reused=reused,
+        facts=facts,
+        page=page,
     )

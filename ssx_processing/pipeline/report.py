@@ -44,8 +44,9 @@ def write_report(
     merge_problem: str = "",
     reused: Collection[str] | None = None,
     facts: Mapping[str, str] | None = None,
+    page: Path | None = None,
 ) -> Path:
-    """Write the page of a run into its folder, replacing an older one only when whole.
+    """Write the page of a run, by default into its folder, replacing an older one only when whole.
 
     The folders alone are enough; the rest says more than they do.
 
@@ -63,6 +64,8 @@ def write_report(
         Keys of the chunks that were not computed this time.
     facts
         Shown below the title, e.g. proposal and sample.
+    page
+        Where it goes instead.
 
     Raises
     ------
@@ -77,7 +80,7 @@ def write_report(
         reused=frozenset(reused) if reused is not None else None,
         facts=facts,
     )
-    path = RunFolder(run_folder).report
+    path = page or RunFolder(run_folder).report
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(report_page(data), encoding="utf-8")
     temporary.replace(path)

@@ -22,10 +22,10 @@ SSX = typer.main.get_command(app)
 def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Names and commands below a command; a group of commands has ``commands``."""
     below = getattr(command, "commands", {})
-    if not below:
-        yield name, command
     for word, found in below.items():
         yield from commands(found, f"{name} {word}")
+    if not below or command.invoke_without_command:
+        yield name, command
 
 
 COMMANDS = dict(commands(SSX, "ssx"))

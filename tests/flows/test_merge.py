@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Engine
 
 from flows.folder_lock import LOCK
+from flows.group_file import GROUP_FILE
 from flows.job import ProcessRequest
 from flows.merge import MergeRequest, run_merge
 from flows.process import run_process
@@ -77,10 +78,13 @@ def copy_database(source: Path, target: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Path and content of each file; the page for people has the time in it."""
+    """Path and content of each file; page and group file have the time in them."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != LOCK]
     return {
-        str(path.relative_to(folder)): b"" if path.suffix == ".html" else path.read_bytes() for path in files
+        str(path.relative_to(folder)): b""
+        if path.suffix == ".html" or path.name == GROUP_FILE
+        else path.read_bytes()
+        for path in files
     }
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import h5py
 import pytest
-from pydantic import ValidationError
 from sqlalchemy import Engine, text
 
 from flows import looks
@@ -237,7 +236,7 @@ def test_wrong_settings_of_the_site_stop_the_watcher_before_any_group(
 
 @pytest.mark.parametrize("folder", ["/results/{group}", "/results/{}", "/results/{group_id"])
 def test_a_folder_for_results_with_an_unknown_placeholder_is_refused(site: SiteSettings, folder: str):
-    with pytest.raises(ValidationError, match=r"processing_folder '.*it may use \{image_directory\}"):
+    with pytest.raises(SettingsError, match=r"processing_folder '.*it may use \{image_directory\}"):
         SiteSettings(processing_folder=folder)
 
 
