@@ -39,6 +39,7 @@ from flows.cli_options import (
 )
 from flows.cli_simulation import simulation_app
 from flows.cli_statistics import statistics_app
+from flows.interruption import end_when_interrupted
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -277,11 +278,10 @@ def unfinished_shown() -> Iterator[None]:
 
 def main() -> None:
     """Run the command; every error is one line on stderr and exit status 1."""
+    end_when_interrupted()
     gc.set_threshold(50_000)  # else a tenth of the time of imports goes into looking for what can be freed
     try:
         app()
-    except KeyboardInterrupt:
-        sys.exit("ssx: interrupted; what is finished is kept, run the same command to go on")
     except Exception as error:
         if DEBUG in os.environ:
             raise

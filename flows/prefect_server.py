@@ -1,14 +1,13 @@
 """Prefect's embedded server ends with the process that needed it, also if that is killed."""
 
 import os
-import signal
 import subprocess
 import sys
-import threading
 from functools import cache
-from types import FrameType
 
 from prefect.settings import PREFECT_API_URL
+
+from flows.interruption import end_when_interrupted
 
 GUARD = "import os, signal, sys; sys.stdin.read(); os.kill(int(sys.argv[1]), signal.SIGTERM)"
 
@@ -22,22 +21,12 @@ def start_embedded_server() -> None:
         _start()
 
 
-def _end_at_once(number: int, frame: FrameType | None) -> None:
-    """Say so and go: nothing is lost, and workers and server end with this process.
-
-    Ctrl-C reaches the embedded server too; Prefect would go on for minutes trying to tell it.
-    """
-    os.write(2, b"\x1b[?25h\nssx: interrupted; what is finished is kept, run the same command to go on\n")
-    os._exit(128 + number)
-
-
 @cache
 def _start() -> subprocess.Popen[bytes]:
     from prefect.server.api.server import SubprocessASGIServer  # the whole server: 3 s, where it is needed
 
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, _end_at_once)
-        signal.signal(signal.SIGTERM, _end_at_once)
+    # Ctrl-C reaches this server too; Prefect would go on for minutes trying to tell it
+    end_when_interrupted()
     server = SubprocessASGIServer()
     server.start()
     if server.server_process is None:
