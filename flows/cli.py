@@ -39,7 +39,6 @@ from flows.cli_options import (
 )
 from flows.cli_simulation import simulation_app
 from flows.cli_statistics import statistics_app
-from flows.interruption import end_when_interrupted
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -278,7 +277,6 @@ def unfinished_shown() -> Iterator[None]:
 
 def main() -> None:
     """Run the command; every error is one line on stderr and exit status 1."""
-    end_when_interrupted()
     gc.set_threshold(50_000)  # else a tenth of the time of imports goes into looking for what can be freed
     try:
         app()
@@ -288,7 +286,3 @@ def main() -> None:
         from flows.messages import one_line
 
         sys.exit(f"ssx: {one_line(error)}")
-
-
-if __name__ == "__main__":
-    main()

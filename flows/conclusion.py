@@ -62,7 +62,7 @@ def conclude(
 
 def _applied_events(job: Job, runs: Sequence[DataSetRun]) -> tuple[str, ...]:
     """What must be known of the events; for images without ISPyB nothing is imported."""
-    if job.group is None and job.chosen is None and job.settings.merging.subset_by is None:
+    if not job.may_have_events:
         return ()
     from flows.event_chains import apply_events
 

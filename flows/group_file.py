@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from flows.data_set_run import DataSetRun
 from flows.job import Job
 from ispyb_io.ledger_records import Member, ProcessingGroup
@@ -78,6 +76,8 @@ def _member(member: Member, facts: GroupFacts) -> dict[str, Any]:
     }
     if run is None:
         return {**content, "merged": False}
+    import pandas as pd  # takes long, and reports of failures do without
+
     table = pd.read_parquet(facts.merge.folder / "lattices.parquet", columns=["chunk", "filter_reason"])
     of_run = table["chunk"].isin([chunk_job.key for chunk_job in run.chunk_jobs])
     return {

@@ -102,6 +102,12 @@ class Job:
         geometry = sorted({d.geometry.sha256 for d in self.data_sets if d.geometry})
         return content_key(content | {"geometry": geometry} if geometry else content)
 
+    @property
+    def may_have_events(self) -> bool:
+        """Whether event chains have a say; what reads them takes long to import."""
+        is_of_ispyb = self.group is not None or self.chosen is not None
+        return is_of_ispyb or self.settings.merging.subset_by is not None
+
     def group_of(self, data_collection_id: int | None) -> DataCollectionGroup | None:
         """Group of ISPyB that a data collection is in; members of a collected group are all in that."""
         if self.group is not None or data_collection_id is None:

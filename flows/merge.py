@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from flows.conclusion import conclude, settled
 from flows.databases import Databases, open_databases, processing_of
 from flows.delivery_thread import delivering
-from flows.event_chains import check_events
 from flows.folder_lock import exclusive
 from flows.group_merge import MergePlan, plan_merge
 from flows.group_names import group_named
@@ -110,8 +109,11 @@ def merge_result(request: MergeRequest, steps: LastSteps) -> Outcome:
 def merge_and_tell(plan: MergePlan, databases: Databases, site: SiteSettings, steps: LastSteps) -> Outcome:
     """Merge, record, and wait a moment for ISPyB to take the result."""
     with delivering(databases) as delivery:
-        # before the ledger hears of it: the result that there is stands
-        check_events(plan.job, [run.plan.frames_total for run in plan.runs])
+        if plan.job.may_have_events:
+            from flows.event_chains import check_events
+
+            # before the ledger hears of it: the result that there is stands
+            check_events(plan.job, [run.plan.frames_total for run in plan.runs])
         records = JobRecords(databases, plan.job, delivery)
         outcome = merge_again(plan, records, steps)
         return settled(outcome, records, site.ispyb_wait_s)

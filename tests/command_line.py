@@ -14,7 +14,7 @@ def ssx(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.Com
         if not name.startswith(("PREFECT_", "SSX_")) or name == "SSX_DXTBX_PYTHON"
     }
     return subprocess.run(
-        [sys.executable, "-m", "flows.cli", *map(str, arguments)],
+        [sys.executable, "-m", "flows", *map(str, arguments)],
         cwd=cwd,
         env=clean | {"XDG_DATA_HOME": str(cwd)} | environment,
         capture_output=True,

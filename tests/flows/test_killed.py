@@ -16,6 +16,7 @@ from ispyb_io.ledger_records import WorkStatus
 from tests.flows.conftest import CHIP, FRAMES_PER_CHUNK
 from tests.flows.rows import rows
 
+INTERRUPTED = "ssx: interrupted; what is finished is kept, run the same command to go on"
 N_CHUNKS = CHIP.n_frames // FRAMES_PER_CHUNK
 
 
@@ -48,9 +49,18 @@ def test_an_interrupted_command_says_so_and_ends_at_once(
     there, status, printed = end_when_chunks_are_there(tmp_path, group_id, ended_by)
     assert there
     assert status == 128 + ended_by
-    assert printed.rstrip().endswith(
-        "ssx: interrupted; what is finished is kept, run the same command to go on"
-    )
+    assert printed.rstrip().endswith(INTERRUPTED)
+
+
+@pytest.mark.slow
+def test_an_interrupted_merge_says_no_more_than_that(group_id: int, site: SiteSettings, tmp_path: Path):
+    run_process(ProcessRequest(group_id=group_id), site)
+    for after_s in (0.2, 0.5, 1.0, 1.5):  # while it starts, while its worker does, while they work
+        with started("merge", str(group_id), "--set", f"merging.d_min={2 + after_s}") as merge:
+            time.sleep(after_s)
+            status = end(merge, signal.SIGINT)
+            printed = merge.communicate()[1]
+        assert (status, printed) == (130, f"\n{INTERRUPTED}\n"), after_s
 
 
 def end_when_chunks_are_there(
@@ -60,24 +70,39 @@ def end_when_chunks_are_there(
 
     Returns the chunks there then, the exit status and what was printed on stderr.
     """
-    command = [sys.executable, "-m", "flows.cli", "process", "--group", str(group_id), "--workers", "1"]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    with subprocess.Popen(
-        command, env=clean, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as flow:
+    with started("process", "--group", str(group_id), "--workers", "1") as flow:
         stop = time.monotonic() + 200
         while len(finished_chunks(folder)) < at_least and flow.poll() is None and time.monotonic() < stop:
             time.sleep(0.01)
-        if ended_by is signal.SIGINT:
-            os.killpg(flow.pid, ended_by)  # as Ctrl-C does
-        else:
-            flow.send_signal(ended_by)
-        status = flow.wait(timeout=10)
+        status = end(flow, ended_by)
         there = finished_chunks(folder)
         workers_gone = no_process_uses(folder, seconds=15)
         printed = flow.stderr.read() if flow.stderr else ""
     assert workers_gone
     return there, status, printed
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    """The command in a session of its own, as a shell starts it."""
+    command = [sys.executable, "-m", "flows", *arguments]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return subprocess.Popen(
+        command,
+        env=clean,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def end(command: subprocess.Popen[str], ended_by: signal.Signals) -> int:
+    """End it; returns its exit status."""
+    if ended_by is signal.SIGINT:
+        os.killpg(command.pid, ended_by)  # as Ctrl-C does
+    else:
+        command.send_signal(ended_by)
+    return command.wait(timeout=10)
 
 
 def finished_chunks(folder: Path) -> dict[Path, int]:
