@@ -30,7 +30,7 @@ CHIP = ChipSettings(n_frames=80, n_files=2, hit_fraction=0.5)
 FRAMES_PER_CHUNK = 10
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
     """Prefect's API for the session; a flow's heartbeat would cost a second each."""
     with (
@@ -54,7 +54,7 @@ def own_chip(chip: SimulatedChip, tmp_path: Path) -> SimulatedChip:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SiteSettings:
+def site(prefect_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SiteSettings:
     """Settings by environment, as flows read them; small chunks, short delays."""
     values = {
         "SSX_ISPYB_URL": f"sqlite:///{tmp_path}/ispyb.sqlite",

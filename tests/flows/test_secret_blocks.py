@@ -9,6 +9,8 @@ from pydantic import SecretStr
 from flows.secret_values import reveal
 from ssx_processing.errors import SettingsError
 
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
 PASSWORD = "Hush7Hush"  # noqa: S105
 
 
