@@ -89,6 +89,11 @@ def write_outcome(outcome: Outcome) -> None:
     write_json(outcome.folder / OUTCOME, content)
 
 
+def has_outcome(folder: Path) -> bool:
+    """Whether there is a result in the folder."""
+    return (folder / OUTCOME).is_file()
+
+
 def read_outcome(folder: Path) -> Outcome:
     """What became last of the job with this folder.
 

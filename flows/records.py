@@ -18,6 +18,7 @@ from flows.group_file import GroupFacts, common_sample, common_sample_group, wri
 from flows.job import DataSet, Job
 from flows.merging_numbers import merging_statistics
 from flows.messages import one_line
+from flows.outcome import has_outcome
 from flows.provenance import PROGRAM, user_name, versions
 from flows.result_messages import collection_messages, failure_messages, merge_line, merge_messages
 from ispyb_io.ledger_records import Chunk, ProcessingGroup, WorkStatus
@@ -78,6 +79,7 @@ class JobRecords:
             data_collection_group_id=group.group_id if group else None,
             started_by=self.started_by,
             again=True,
+            result_is_lost=not has_outcome(self.job.folder),
         )
 
     def chunk(
@@ -173,7 +175,9 @@ class JobRecords:
 
     def finish(self, status: WorkStatus, message: str, counts: dict[str, Any]) -> None:
         """Enter the outcome of the processing; last of all."""
-        self.databases.ledger.finish(self.job.key, status, message=message, counts=counts)
+        self.databases.ledger.finish(
+            self.job.key, status, message=message, counts=counts, versions=versions()
+        )
 
     def settle(self, wait_s: float) -> Sent:
         """Wait, not for long, until ISPyB has what it was sent."""

@@ -99,8 +99,14 @@ def linked_messages(attempts: Sequence[Attempt]) -> dict[int, str]:
     return messages
 
 
-def with_later_attempt(message: str, key: str, failure: str) -> str:
-    """Message of a success whose repetition failed."""
+def with_later_attempt(message: str, what: str, *, limit: int = MAX_TEXT) -> str:
+    """Message of a result that stands, with what became of the last attempt to repeat it.
+
+    Examples
+    --------
+    >>> with_later_attempt("all well | later attempt began today", "failed: disk full")
+    'all well | later attempt failed: disk full'
+    """
     before = message.partition(LATER_ATTEMPT)[0]
-    note = shorten(f"{LATER_ATTEMPT}{key[:8]} failed: {failure}", 120)
-    return shorten(before, MAX_TEXT - len(note)) + note
+    note = shorten(LATER_ATTEMPT + what, limit // 2)
+    return shorten(before, limit - len(note)) + note

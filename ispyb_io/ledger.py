@@ -8,9 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, inspect, or_, select
+from sqlalchemy import Connection, Row, Select, func, inspect, or_, select
 
 from ispyb_io import ledger_tables
+from ispyb_io.attempts import with_later_attempt
 from ispyb_io.ledger_groups import GROUP, HISTORY, MEMBER, GroupLedger, require
 from ispyb_io.ledger_records import Chunk, Processing, WorkStatus, chunk_from, processing_from
 from ispyb_io.protocol import RejectedError
@@ -67,6 +68,7 @@ class Ledger(GroupLedger):
         data_collection_group_id: int | None = None,
         started_by: str = "",
         again: bool = False,
+        result_is_lost: bool = False,
     ) -> Processing:
         """Enter a processing as running; one that has a result already is returned as it is.
 
@@ -76,27 +78,29 @@ class Ledger(GroupLedger):
             Hash of the input's identity and of the settings: a processing of the same key gives the
             same result.
         again
-            Begin it though it has a result, e.g. to try the failed chunks of a partial one.
+            Begin it though it has a result, e.g. to try the failed chunks of a partial one. That result
+            stands, with its status, until there is another; the message says that an attempt began.
+        result_is_lost
+            The files of the result it had are gone: it begins as if it never had one.
         """
         with writing(self._engine, f"processing {key}") as connection:
             before = connection.execute(_by_key(key)).first()
-            if before is not None and WorkStatus(before.status).has_result and not again:
+            stands = _has_result(before) and not result_is_lost
+            if before is not None and stands and not again:
                 return processing_from(before)
+            now = self._now()
             values = {
                 "ssxProcessingGroupId": group_id,
                 "dataCollectionGroupId": data_collection_group_id,
-                "status": WorkStatus.RUNNING.value,
                 "attempts": 1 if before is None else before.attempts + 1,
                 "startedBy": started_by[:45],
-                "started": self._now(),
-                "ended": None,
-                "message": "",
-                "folder": str(folder),
-                "counts": {} if before is None else before.counts,
-                "autoProcProgramIds": [] if before is None else before.autoProcProgramIds,
-                "settings": dict(settings),
-                "versions": dict(versions),
+                "started": now,
             }
+            if before is not None and stands:
+                values["message"] = _with_attempt(before.message, f"began {now:%Y-%m-%d %H:%M}")
+            else:
+                what = {"folder": str(folder), "settings": dict(settings), "versions": dict(versions)}
+                values |= _running(before) | what
             put(connection, PROCESSING, {"processingKey": key}, values)
             return processing_from(connection.execute(_by_key(key)).one())
 
@@ -108,24 +112,36 @@ class Ledger(GroupLedger):
         message: str = "",
         counts: Mapping[str, Any] | None = None,
         program_ids: Collection[int] = (),
+        versions: Mapping[str, Any] | None = None,
     ) -> Processing:
         """Enter the outcome of a processing: success, partial or failed.
 
-        A failed attempt without counts keeps those of an earlier one, whose files are still there; the
-        status and the message are its own. Program ids only ever add up.
+        A failed attempt leaves the result of an earlier one as it is, whose files are still there; the
+        message notes it. Program ids only ever add up.
+
+        Parameters
+        ----------
+        versions
+            What computed the result, if others began it.
         """
         if status in UNFINISHED:
             raise RejectedError(f"{status} is no outcome; expected success, partial or failed")
         with writing(self._engine, f"processing {key}") as connection:
             before = require(connection, _by_key(key), "processing", key)
-            keep_counts = counts is None or (status is WorkStatus.FAILED and not counts)
-            values = {
-                "status": status.value,
-                "ended": self._now(),
-                "message": shorten(message, LONGEST_MESSAGE),
-                "counts": before.counts if keep_counts else dict(counts or {}),
-                "autoProcProgramIds": sorted({*before.autoProcProgramIds, *program_ids}),
+            values: dict[str, Any] = {
+                "autoProcProgramIds": sorted({*before.autoProcProgramIds, *program_ids})
             }
+            if status is WorkStatus.FAILED and _has_result(before):
+                values["message"] = _with_attempt(before.message, f"failed: {message}")
+            else:
+                keep_counts = counts is None or (status is WorkStatus.FAILED and not counts)
+                values |= {
+                    "status": status.value,
+                    "ended": self._now(),
+                    "message": shorten(message, LONGEST_MESSAGE),
+                    "counts": before.counts if keep_counts else dict(counts or {}),
+                    "versions": before.versions if versions is None else dict(versions),
+                }
             put(connection, PROCESSING, {"processingKey": key}, values)
             return processing_from(connection.execute(_by_key(key)).one())
 
@@ -229,6 +245,25 @@ class Ledger(GroupLedger):
         )
         with reading(self._engine) as connection:
             return [chunk_from(row) for row in connection.execute(query)]
+
+
+def _has_result(row: Row[Any] | None) -> bool:
+    return row is not None and WorkStatus(row.status).has_result
+
+
+def _running(before: Row[Any] | None) -> dict[str, Any]:
+    """State of a processing without a result; what an attempt before it counted and sent stays."""
+    return {
+        "status": WorkStatus.RUNNING.value,
+        "ended": None,
+        "message": "",
+        "counts": {} if before is None else before.counts,
+        "autoProcProgramIds": [] if before is None else before.autoProcProgramIds,
+    }
+
+
+def _with_attempt(message: str, what: str) -> str:
+    return with_later_attempt(message, what, limit=LONGEST_MESSAGE)
 
 
 def _by_key(key: str) -> Select[Any]:

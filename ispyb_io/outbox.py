@@ -72,7 +72,7 @@ class Outbox:
         """Put a result at the end of the queue; returns its id in the outbox.
 
         What still waits to say that the same result is running is needless then, and goes. It stays
-        before a failure: ISPyB's row of an earlier success depends on whether it was said.
+        before a failure, which tells less: files, rates and cell would be missing in ISPyB.
         """
         kind, subject = kind_and_subject(result)
         now = self._clock()

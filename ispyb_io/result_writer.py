@@ -168,7 +168,7 @@ class ResultWriter:
     def _note(self, existing: Attempt, result: CollectionResult | MergedResult) -> int:
         """Leave a success as it is; its message tells of a repetition that failed."""
         if result.status is ResultStatus.FAILED:
-            own = with_later_attempt(existing.own_message, result.key, result.message)
+            own = with_later_attempt(existing.own_message, f"{result.key[:8]} failed: {result.message}")
             self._say(existing, own + existing.message[len(existing.own_message) :])
         return existing.program_id
 

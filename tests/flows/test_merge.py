@@ -18,7 +18,7 @@ from flows.merge import MergeRequest, run_merge
 from flows.process import run_process
 from flows.settings import SiteSettings
 from ispyb_io.ledger_records import WorkStatus
-from ssx_processing.errors import SettingsError
+from ssx_processing.errors import ImageReadError, SettingsError
 from ssx_processing.simulation.chip import SimulatedChip
 from tests.command_line import ssx
 from tests.flows.conftest import CHIP, enter_chip
@@ -106,3 +106,37 @@ def timeless_rows(database: Path) -> dict[str, list[dict[str, Any]]]:
 def test_what_was_never_processed_cannot_be_merged(group_id: int, site: SiteSettings):
     with pytest.raises(SettingsError, match=f"group {group_id} has no result"):
         run_merge(MergeRequest(group_id=group_id))
+
+
+def test_a_result_stands_when_merging_or_processing_it_again_fails(
+    own_chip: SimulatedChip, ispyb: Engine, site: SiteSettings, tmp_path: Path
+):
+    group_id = enter_chip(ispyb, own_chip, CHIP).group_id
+    (report,) = run_process(ProcessRequest(group_id=group_id), site).reports
+    (before,) = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxProcessing")
+    report.unlink()
+    report.mkdir()  # where none can be written
+    with pytest.raises(IsADirectoryError):
+        run_merge(MergeRequest(group_id=group_id))
+    assert_stands(before, "directory", tmp_path)
+
+    shutil.rmtree(own_chip.master.parent)
+    with pytest.raises(ImageReadError):
+        run_process(ProcessRequest(group_id=group_id), site)
+    assert_stands(before, "master", tmp_path)
+
+    report.rmdir()
+    assert run_merge(MergeRequest(group_id=group_id)).status is WorkStatus.SUCCESS
+    (after,) = rows(tmp_path / "ledger.sqlite", "SELECT status, message FROM SsxProcessing")
+    assert after == {"status": "success", "message": before["message"]}
+
+
+def assert_stands(before: dict[str, Any], reason: str, site_folder: Path) -> None:
+    """The ledger has the result as it was, and says why the last attempt failed."""
+    (now,) = rows(site_folder / "ledger.sqlite", "SELECT * FROM SsxProcessing")
+    assert now["message"].startswith(f"{before['message']} | later attempt failed: ")
+    assert reason in now["message"].casefold()
+    of_attempt = ("message", "started", "attempts")
+    assert [now[name] for name in before if name not in of_attempt] == [
+        before[name] for name in before if name not in of_attempt
+    ]

@@ -134,7 +134,10 @@ def test_a_processing_with_a_result_is_not_begun_again(ledger: Ledger):
     begin(ledger)
     done = ledger.finish("p1", WorkStatus.PARTIAL, message="25 of 26 chunks; chunk 14 truncated")
     assert begin(ledger) == done
-    assert begin(ledger, again=True).status is WorkStatus.RUNNING
+    again = begin(ledger, again=True)
+    assert (again.status, again.attempts, again.ended) == (WorkStatus.PARTIAL, 2, done.ended)
+    assert again.message.startswith(f"{done.message} | later attempt began 20")
+    assert begin(ledger, again=True, result_is_lost=True).status is WorkStatus.RUNNING
 
 
 def test_a_failed_processing_is_not_finished(ledger: Ledger):
@@ -145,23 +148,42 @@ def test_a_failed_processing_is_not_finished(ledger: Ledger):
 
 
 @pytest.mark.parametrize("result", [WorkStatus.SUCCESS, WorkStatus.PARTIAL])
+@pytest.mark.parametrize("is_begun", [True, False])
+def test_a_result_stands_when_a_later_attempt_fails(ledger: Ledger, result: WorkStatus, *, is_begun: bool):
+    begin(ledger)
+    before = ledger.finish("p1", result, counts=COUNTS, program_ids=[11], message="all well")
+    for attempt, reason in enumerate(["disk full", "no beam"], 2):
+        if is_begun:
+            begin(ledger, again=True, folder=Path("/elsewhere"), started_by="me")
+        failed = ledger.finish(
+            "p1", WorkStatus.FAILED, counts={}, program_ids=[12], message=reason, versions={"numpy": "3"}
+        )
+        changes = {
+            "message": f"all well | later attempt failed: {reason}",
+            "program_ids": (11, 12),
+            **({"attempts": attempt, "started_by": "me", "started": failed.started} if is_begun else {}),
+        }
+        assert failed == before.model_copy(update=changes)
+
+
 @pytest.mark.parametrize("empty", [{}, None])
-def test_a_failed_attempt_without_counts_keeps_those_of_the_result_before(
-    ledger: Ledger, result: WorkStatus, empty: dict[str, Any] | None
+def test_a_failed_attempt_without_counts_keeps_those_of_a_failed_one_before(
+    ledger: Ledger, empty: dict[str, Any] | None
 ):
     begin(ledger)
-    ledger.finish("p1", result, counts=COUNTS, program_ids=[11], message="all well")
-    begin(ledger, again=True)
-    failed = ledger.finish("p1", WorkStatus.FAILED, counts=empty, program_ids=[12], message="disk full")
-    assert (failed.status, failed.message) == (WorkStatus.FAILED, "disk full")
-    assert (failed.counts, failed.program_ids) == (COUNTS, (11, 12))
-
-
-def test_counts_that_are_given_replace_those_before(ledger: Ledger):
+    ledger.finish("p1", WorkStatus.FAILED, counts=COUNTS)
     begin(ledger)
-    ledger.finish("p1", WorkStatus.SUCCESS, counts=COUNTS)
+    assert ledger.finish("p1", WorkStatus.FAILED, counts=empty).counts == COUNTS
+
+
+def test_a_success_replaces_what_was_there(ledger: Ledger):
+    begin(ledger)
+    ledger.finish("p1", WorkStatus.PARTIAL, counts=COUNTS, message="25 of 26 chunks")
+    begin(ledger, again=True)
     fewer = {"frames_total": 200, "frame_hits": 1}
-    assert ledger.finish("p1", WorkStatus.FAILED, counts=fewer).counts == fewer
+    done = ledger.finish("p1", WorkStatus.SUCCESS, counts=fewer, message="all", versions={"numpy": "3"})
+    assert (done.status, done.counts, done.message) == (WorkStatus.SUCCESS, fewer, "all")
+    assert done.versions == {"numpy": "3"}
     assert ledger.finish("p1", WorkStatus.SUCCESS, counts={}).counts == {}
 
 
