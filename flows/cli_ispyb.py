@@ -1,6 +1,7 @@
 """The commands of ``ssx ispyb``: what an ISPyB offers, an embedded one, the ledger as SQL, the outbox."""
 
 import datetime
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ ispyb_app = typer.Typer(no_args_is_help=True, help="ISPyB itself.")
 
 @ispyb_app.command("check")
 def ispyb_check(
+    context: typer.Context,
     url: Annotated[
         str | None,
         typer.Argument(
@@ -48,7 +50,8 @@ def ispyb_check(
         )
     address = url or (reveal(site.ispyb_url) if site.ispyb_url else "")
     if is_rest(address):
-        check_rest(address)
+        refuse_options_of_databases(context)
+        check_rest(address, as_json=json_)
         return
     scope = Scope(n_groups=groups, since=since, beamline=beamline, proposal=site.proposal)
     check = check_database(address, site, scope, with_files=files)
@@ -63,15 +66,37 @@ def ispyb_check(
         )
 
 
-def check_rest(address: str) -> None:
+def refuse_options_of_databases(context: typer.Context) -> None:
+    """Raise if an option is given that a py-ispyb cannot follow."""
+    from ispyb_io.protocol import RejectedError
+
+    options = {
+        "groups": "--groups",
+        "since": "--since",
+        "beamline": "--beamline",
+        "files": "--files/--no-files",
+    }
+    sources = {option: context.get_parameter_source(name) for name, option in options.items()}
+    given = [option for option, source in sources.items() if source and source.name == "COMMANDLINE"]
+    if given:
+        raise RejectedError(
+            f"only for databases: {', '.join(given)}; of a py-ispyb the latest groups are not looked at, "
+            "give the address of its database or leave the option out"
+        )
+
+
+def check_rest(address: str, *, as_json: bool) -> None:
     """The same for a py-ispyb: whether it can be told results, and what it is not told."""
     from flows.console import print_offers
-    from flows.databases import open_ispyb
+    from flows.databases import open_ispyb, place_of
     from ispyb_io.protocol import RejectedError
 
     with open_ispyb(address) as client:
         offers = client.offers()
-    print_offers(offers)
+    if as_json:
+        say(json.dumps({"address": place_of(address), "offers": offers.model_dump(mode="json")}, indent=2))
+    else:
+        print_offers(offers)
     if offers.problems:
         raise RejectedError(f"results cannot be written: {'; '.join(offers.problems)}")
 

@@ -140,6 +140,23 @@ def test_without_files_none_is_looked_for(ispyb: Engine, check: Check, tmp_path:
 
 
 @pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (("--groups", "10"), "--groups"),
+        (("--since", "2026-11-21", "--beamline", "ID29"), "--since, --beamline"),
+        (("--no-files",), "--files/--no-files"),
+    ],
+)
+def test_a_py_ispyb_is_not_asked_what_only_a_database_can_tell(
+    words: tuple[str, ...], options: str, given: Given, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("flows.prefect_environment.prepare", lambda *_, **__: None)
+    done = given("ispyb", "check", "https://ispyb.site.eu/ispyb/api/v1", *words)
+    assert isinstance(done.exception, RejectedError)
+    assert str(done.exception).startswith(f"only for databases: {options}; ")
+
+
+@pytest.mark.parametrize(
     ("words", "seen"),
     [
         ((), ["late", "early"]),

@@ -1,5 +1,6 @@
 """Login, the token, retries, and what becomes of an answer that is none."""
 
+import json
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -169,5 +170,13 @@ def test_the_check_of_an_address_of_the_web_logs_in_and_says_the_limits(
 ):
     server.permissions = permissions
     with pytest.raises(RejectedError, match="lacks the permission") if problem else nullcontext():
-        check_rest(url.replace("://", "://abcd:p%40ss@"))
+        check_rest(url.replace("://", "://abcd:p%40ss@"), as_json=False)
     assert "It is not told merged results" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_the_check_is_there_for_programs_too(url: str, capsys: pytest.CaptureFixture[str]):
+    check_rest(url.replace("://", "://abcd:p%40ss@"), as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["address"] == url
+    assert told["offers"]["problems"] == []
+    assert "merged results" in " ".join(told["offers"]["limits"])
