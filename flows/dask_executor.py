@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from flows.executor import ONE_THREAD, WorkerDiedError
+from flows.executor import ONE_THREAD, WorkerDiedError, ending_work
 from flows.slurm_jobs import SlurmJobs
 from ssx_processing.errors import SettingsError
 
@@ -128,13 +128,8 @@ def _pass_on(result: "Future[T]", computed: "Future[T]") -> None:
 @contextmanager
 def dask_workers(address: str) -> Iterator[Executor]:
     """Executor for the block; when the block fails, what the cluster computes for us is ended."""
-    executor = DaskWorkers(address)
-    try:
+    with ending_work(DaskWorkers(address)) as executor:
         yield executor
-    except BaseException:
-        executor.shutdown(cancel_futures=True)
-        raise
-    executor.shutdown()
 
 
 @contextmanager

@@ -108,7 +108,7 @@ def apply_events(job: Job, runs: Sequence[DataSetRun]) -> tuple[str, ...]:
     for run in runs:
         write_event_table(run.data_set.folder, None)
     events = check_events(job, [run.plan.frames_total for run in runs])
-    for run, of_run in zip(runs, events, strict=False):  # without ISPyB there are none
+    for run, of_run in zip(runs, events, strict=bool(events)):  # without ISPyB there are none
         write_event_table(run.data_set.folder, of_run.table)
     return event_notices(events)
 

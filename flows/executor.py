@@ -96,7 +96,13 @@ def worker_processes(
     one_thread
         Keep libraries from having threads of their own in each worker.
     """
-    executor = IsolatedProcesses(max_workers, preload, one_thread=one_thread)
+    with ending_work(IsolatedProcesses(max_workers, preload, one_thread=one_thread)) as executor:
+        yield executor
+
+
+@contextmanager
+def ending_work(executor: Executor) -> Iterator[Executor]:
+    """Shut an executor down after the block; when that fails, what is being computed is not waited for."""
     try:
         yield executor
     except BaseException:

@@ -11,6 +11,7 @@ import typer
 
 from flows.cli import app
 from flows.settings import SiteSettings
+from ispyb_io.rights import written_tables
 from ssx_processing.settings import ProcessingSettings
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,11 @@ def test_every_option_is_in_the_reference(name: str):
         option for parameter in COMMANDS[name].params for option in parameter.opts if option[:2] == "--"
     ]
     assert [option for option in options if option not in REFERENCE] == []
+
+
+@pytest.mark.parametrize("table", [table.name for table in written_tables()])
+def test_every_table_that_is_written_is_among_the_rights_to_ask_for(table: str):
+    assert re.search(rf"\b{table}\b", (ROOT / "docs/how-to/connect-ispyb.md").read_text())
 
 
 @pytest.mark.parametrize("name", SiteSettings.model_fields)

@@ -1,14 +1,17 @@
 """What is carried from ISPyB's records to a result, and what is said of records that are wrong."""
 
+import datetime
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from flows.conclusion import sample_facts
 from flows.data_set_run import DataSetRun
 from flows.event_chains import apply_events
 from flows.job import DataSet, Job
+from ispyb_io.ledger_records import GroupKind, ProcessingGroup
 from ispyb_io.records import (
     DataCollection,
     DataCollectionGroup,
@@ -53,15 +56,23 @@ def test_a_wrong_number_of_images_is_said(
     assert all(line in run.message for line in (*missing, *notices))
 
 
-def with_chain(run: DataSetRun, repetition: float, by: str | None, folder: Path) -> tuple[Job, DataSetRun]:
+def with_chain(
+    run: DataSetRun, repetition: float, by: str | None, folder: Path, id_: int = 3
+) -> tuple[Job, DataSetRun]:
     """The run and its job, with a chain of so many shots in the record."""
     shots = Event(event_type="XrayDetection", duration=0.01, period=0.01, repetition=repetition)
     pump = Event(event_type="LaserExcitation", offset=-0.001)
     chain = EventChain(name="wells", events=(shots, pump))
-    collection = DataCollection(data_collection_id=3, event_chains=(chain,))
+    collection = DataCollection(data_collection_id=id_, event_chains=(chain,))
     data_set = replace(run.data_set, collection=collection, folder=folder)
     settings = RequestedSettings.model_validate({"merging": {"subset_by": by}})
-    group = DataCollectionGroup(group_id=7, session_id=1, proposal="mx1234", experiment_type="SSX-Chip")
+    group = DataCollectionGroup(
+        group_id=7,
+        session_id=1,
+        proposal="mx1234",
+        experiment_type="SSX-Chip",
+        data_collections=(collection,),
+    )
     return Job("group 7", (data_set,), settings, folder, group, folder), replace(run, data_set=data_set)
 
 
@@ -71,6 +82,28 @@ def test_events_are_put_where_the_merge_finds_them_and_a_laser_that_never_toggle
         "laser never toggles: it is on in all 80 frames, there is no dark to compare with",
     )
     assert RunFolder(tmp_path).events.is_file()
+
+
+def test_members_of_a_chosen_group_have_the_events_of_their_own_records(tmp_path: Path):
+    chosen = ProcessingGroup(
+        group_id=1,
+        data_collection_group_id=None,
+        proposal="mx1234",
+        name="both",
+        kind=GroupKind.CHOSEN,
+        created_by="me",
+        created_at=datetime.datetime(2026, 11, 21),
+    )
+    apart = [with_chain(run_of(80, 80), n, "laser", tmp_path / str(n), id_=n) for n in (2, 4)]
+    runs = [run for _, run in apart]
+    groups = [job.group for job, _ in apart if job.group is not None]
+    data_sets = tuple(run.data_set for run in runs)
+    both = replace(
+        apart[0][0], group=None, chosen=chosen, collected=tuple(reversed(groups)), data_sets=data_sets
+    )
+    apply_events(both, runs)
+    tables = [pd.read_parquet(RunFolder(run.data_set.folder).events) for run in runs]
+    assert [table["dose_index"].nunique() for table in tables] == [2, 4]
 
 
 def test_refused_chains_are_a_notice_unless_the_subsets_need_them(tmp_path: Path):
