@@ -31,6 +31,8 @@ from ssx_processing.settings import ProcessingSettings
 if TYPE_CHECKING:
     import pandas as pd
 
+    from flows.chunk_work import ChunkWork  # imports numba
+
 CELL = ["a", "b", "c", "alpha", "beta", "gamma"]
 
 
@@ -47,14 +49,24 @@ class DataSetRun:
     """By place in ``chunk_jobs``."""
     failures: dict[int, str] = field(default_factory=dict)
     """Reason, by place in ``chunk_jobs``."""
+    works: dict[int, "ChunkWork"] = field(default_factory=dict)
+    """By place, of the chunks computed or tried by this job."""
     notices: tuple[str, ...] = ()
     """What must be known about the cell that was given."""
     _lattices: dict[int, "pd.DataFrame"] = field(default_factory=dict)
     """By place: cells and resolution limits, as far as they were needed."""
 
-    def add(self, place: int, summary: ChunkSummary) -> None:
-        """Take in a chunk that is done."""
+    def add(self, place: int, summary: ChunkSummary, work: "ChunkWork | None" = None) -> None:
+        """Take in a chunk that is done; what it took to find one that was done before is no news."""
         self.summaries[place] = summary
+        if work is not None and not summary.reused:
+            self.works[place] = work
+
+    def fail(self, place: int, reason: str, work: "ChunkWork | None") -> None:
+        """Take in that a chunk has failed."""
+        self.failures[place] = reason
+        if work is not None:
+            self.works[place] = work
 
     @property
     def settings(self) -> ProcessingSettings:

@@ -14,7 +14,7 @@ from ispyb_io.ledger import Ledger
 from ispyb_io.outbox import Outbox
 from ispyb_io.outbox_records import OutboxRecord, RecordState
 from ispyb_io.protocol import IspybClient, IspybError, NotFoundError
-from ispyb_io.results import CollectionResult, MergedResult
+from ispyb_io.results import Outgoing
 
 logger = logging.getLogger(__name__)
 
@@ -83,9 +83,7 @@ class DeliveryThread:
         self._wake.set()
         self._thread.join(timeout=STOP_S)
 
-    def send(
-        self, result: CollectionResult | MergedResult, processing_key: str, proposal: str | None
-    ) -> None:
+    def send(self, result: Outgoing, processing_key: str, proposal: str | None) -> None:
         """Put a result on its way; returns when it is on the disk."""
         self._sent.append(self._outbox.append(result, processing_key, proposal))
         self._tried_since_last.clear()

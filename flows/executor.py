@@ -19,7 +19,7 @@ from ssx_processing.errors import SsxError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PRELOAD = ["ssx_processing.pipeline.process_chunk"]
+PRELOAD = ["flows.chunk_work"]
 """Imported once, before the workers are forked; never Prefect."""
 
 ONE_THREAD = (

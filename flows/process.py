@@ -17,6 +17,7 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.chunk_work import work_of
 from flows.conclusion import conclude, settled
 from flows.data_set_run import DataSetRun, chunk_jobs, write_plan
 from flows.databases import open_databases
@@ -47,7 +48,9 @@ def process(request: ProcessRequest) -> State[Outcome]:
     with open_databases(site, request.folder if request.files else None) as databases:
         job = find_job(request, site, databases)
         with exclusive(job.folder), delivering(databases) as delivery:
-            outcome = run_job(job, site, JobRecords(databases, job, delivery))
+            outcome = run_job(
+                job, site, JobRecords(databases, job, delivery, record_images=site.record_images)
+            )
     return final_state(outcome)
 
 
@@ -155,13 +158,12 @@ def process_chunks(
     for future in as_completed(list(futures)):
         place, result = futures[future], future.result(raise_on_failure=False)
         if isinstance(result, BaseException):
-            run.failures[place] = one_line(result)
-            records.chunk(
-                run, place, WorkStatus.FAILED, attempts=site.chunk_retries + 1, message=one_line(result)
-            )
+            run.fail(place, one_line(result), work_of(result))
+            attempts = site.chunk_retries + 1
+            records.chunk(run, place, WorkStatus.FAILED, attempts=attempts, message=one_line(result))
         else:
-            summary, attempts = result
-            run.add(place, summary)
+            summary, work, attempts = result
+            run.add(place, summary, work)
             records.chunk(run, place, WorkStatus.SUCCESS, attempts=attempts)
         display.show(run, place)
         run.write_page_files()

@@ -26,8 +26,10 @@ from ispyb_io.protocol import IspybError
 from ispyb_io.results import (
     Attachment,
     CollectionResult,
+    ImageQuality,
     MergedMember,
     MergedResult,
+    Outgoing,
     ResultStatus,
 )
 from ssx_processing.formats.run_folder import RunFolder
@@ -45,6 +47,8 @@ class JobRecords:
     job: Job
     delivery: DeliveryThread | None = None
     """Takes results to ISPyB; None where there is none."""
+    record_images: bool = False
+    """Tell ISPyB of each image."""
     started_by: str = field(default_factory=user_name)
     started: datetime.datetime = field(default_factory=datetime.datetime.now)
     processing_group: ProcessingGroup | None = None
@@ -112,6 +116,20 @@ class JobRecords:
             n_crystals=run.counts.lattices_indexed,
             messages=collection_messages(run),
         )
+        if self.record_images and status is not ResultStatus.RUNNING:
+            self._images(run)
+
+    def _images(self, run: DataSetRun) -> None:
+        """Tell what was seen on the images of the chunks done."""
+        collection, summaries = run.data_set.collection, run.summaries.values()
+        if collection is None or not summaries:
+            return
+        id_ = collection.data_collection_id
+        tables = tuple(summary.folder / "frames.parquet" for summary in summaries)
+        self._send(ImageQuality(key=self._collection_key(id_), data_collection_id=id_, tables=tables))
+
+    def _collection_key(self, data_collection_id: int) -> str:
+        return content_key({"collection": data_collection_id, "settings": self._settings})
 
     def _collection(
         self,
@@ -127,7 +145,7 @@ class JobRecords:
         id_ = data_set.collection.data_collection_id
         folder = RunFolder(data_set.folder)
         result = CollectionResult(
-            key=content_key({"collection": id_, "settings": self._settings}),
+            key=self._collection_key(id_),
             program=PROGRAM,
             command_line=self._command_line,
             status=status,
@@ -183,7 +201,7 @@ class JobRecords:
         """Wait, not for long, until ISPyB has what it was sent."""
         return Sent() if self.delivery is None else self.delivery.settle(wait_s)
 
-    def _send(self, result: CollectionResult | MergedResult) -> None:
+    def _send(self, result: Outgoing) -> None:
         if self.delivery is not None:
             proposal = self.processing_group.proposal if self.processing_group else None
             self.delivery.send(result, self.job.key, proposal)
@@ -248,7 +266,7 @@ class JobRecords:
 
 def _chunk(run: DataSetRun, place: int, status: WorkStatus, attempts: int, message: str) -> Chunk:
     """A chunk as the ledger knows it."""
-    chunk_job, summary = run.chunk_jobs[place], run.summaries.get(place)
+    chunk_job, summary, work = run.chunk_jobs[place], run.summaries.get(place), run.works.get(place)
     return Chunk(
         index=run.first_chunk + place,
         key=chunk_job.key,
@@ -259,6 +277,8 @@ def _chunk(run: DataSetRun, place: int, status: WorkStatus, attempts: int, messa
         message=message,
         folder=summary.folder if summary else None,
         counts=asdict(summary.counts) if summary else {},
+        seconds=work.seconds if work else None,
+        worker=work.worker if work else "",
     )
 
 

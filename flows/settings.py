@@ -152,6 +152,8 @@ class SiteSettings(BaseSettings):
     """Chunks computed at the same time; by default one for each core of this machine."""
     ispyb_wait_s: float = Field(default=30.0, ge=0)
     """So long at most a run waits at its end until ISPyB has its results; then they are in the outbox."""
+    record_images: bool = False
+    """Tell ISPyB of each image: spots, estimated resolution, total intensity (ImageQualityIndicators)."""
     newer_than: int = Field(default=0, ge=0)
     """The watcher leaves data collections up to this id alone, e.g. those of the years before it came."""
     poll_interval_s: PositiveFloat = 30.0

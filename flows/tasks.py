@@ -10,6 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
+from flows.chunk_work import ChunkWork, work_on_chunk
 from flows.job import DataSet
 from flows.steps import LastSteps, merge_step, report_step
 from ssx_processing.models import ChunkSummary, Plan
@@ -17,7 +18,6 @@ from ssx_processing.pipeline.calibrate import calibrate
 from ssx_processing.pipeline.calibration import Calibration
 from ssx_processing.pipeline.chunk_job import ChunkJob
 from ssx_processing.pipeline.plan import make_plan
-from ssx_processing.pipeline.process_chunk import process_chunk
 from ssx_processing.pipeline.sample import sample_of_plan
 from ssx_processing.settings import ProcessingSettings, RequestedSettings, SampleSettings, StageSettings
 
@@ -46,12 +46,13 @@ def calibrate_task(plan: Plan, settings: ProcessingSettings, folder: Path) -> Ca
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def chunk_task(chunk_job: ChunkJob, executor: Executor) -> tuple[ChunkSummary, int]:
-    """Wait until the executor has processed a chunk; returns its summary and how many tries it took.
+def chunk_task(chunk_job: ChunkJob, executor: Executor) -> tuple[ChunkSummary, ChunkWork, int]:
+    """Wait until the executor has processed a chunk; returns its summary, its work and the number of tries.
 
     Retried because a disk that was away for a moment, or a worker that was killed, comes back.
     """
-    return executor.submit(process_chunk, chunk_job).result(), task_run.run_count
+    summary, work = executor.submit(work_on_chunk, chunk_job).result()
+    return summary, work, task_run.run_count
 
 
 merge_task = task(name="merge", cache_policy=NO_CACHE, persist_result=False)(merge_step)

@@ -14,7 +14,7 @@ from pathlib import Path
 from ispyb_io.outbox import Outbox
 from ispyb_io.outbox_records import OutboxRecord
 from ispyb_io.protocol import IspybClient, IspybError, UnavailableError
-from ispyb_io.results import CollectionResult, MergedResult
+from ispyb_io.results import CollectionResult, ImageQuality, Outgoing
 
 logger = logging.getLogger(__name__)
 
@@ -84,9 +84,11 @@ def _only_deliverer(outbox: Path) -> Iterator[bool]:
             yield True
 
 
-def _write(client: IspybClient, result: CollectionResult | MergedResult) -> int | None:
+def _write(client: IspybClient, result: Outgoing) -> int | None:
     if isinstance(result, CollectionResult):
         return client.record_collection_result(result)
+    if isinstance(result, ImageQuality):
+        return client.record_image_quality(result)
     return client.record_merged_result(result)
 
 

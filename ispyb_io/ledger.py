@@ -21,6 +21,7 @@ from ispyb_io.transactions import put, reading, writing
 
 PROCESSING = table(ledger_tables.SsxProcessing)
 CHUNK = table(ledger_tables.SsxChunk)
+WORK = table(ledger_tables.SsxChunkWork)
 UNFINISHED = (WorkStatus.PLANNED, WorkStatus.RUNNING)
 LONGEST_MESSAGE = 2000
 """Characters; MariaDB refuses the whole row for a text of more than 65535 bytes."""
@@ -233,7 +234,10 @@ class Ledger(GroupLedger):
             "counts": chunk.counts,
             "changedAt": self._now(),
         }
-        put(connection, CHUNK, key, values)
+        chunk_id = put(connection, CHUNK, key, values)
+        if chunk.seconds is not None:
+            work = {"chunkKey": chunk.key, "seconds": chunk.seconds, "worker": shorten(chunk.worker)}
+            put(connection, WORK, {"ssxChunkId": chunk_id}, work)
 
     def chunks(self, processing_key: str) -> list[Chunk]:
         """List the chunks of a processing in the order of the plan."""
@@ -244,7 +248,13 @@ class Ledger(GroupLedger):
             .order_by(CHUNK.c.chunkIndex)
         )
         with reading(self._engine) as connection:
-            return [chunk_from(row) for row in connection.execute(query)]
+            work: dict[tuple[int, str], Any] = {}
+            if inspect(connection).has_table(WORK.name):  # not in a ledger of a former version
+                of_chunks = WORK.c.ssxChunkId.in_(query.with_only_columns(CHUNK.c.ssxChunkId).order_by(None))
+                rows = connection.execute(select(WORK).where(of_chunks))
+                work = {(row.ssxChunkId, row.chunkKey): row for row in rows}
+            chunks = connection.execute(query).all()
+        return [chunk_from(row, work.get((row.ssxChunkId, row.chunkKey))) for row in chunks]
 
 
 def _has_result(row: Row[Any] | None) -> bool:

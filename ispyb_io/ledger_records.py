@@ -130,6 +130,10 @@ class Chunk(Record):
     """Why it failed, in plain words."""
     folder: Path | None = None
     counts: dict[str, Any] = Field(default_factory=dict)
+    seconds: float | None = None
+    """Wall time of the try that computed it, or failed last; None if that is not known, and to leave it."""
+    worker: str = ""
+    """``host:pid`` of the process that did."""
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
@@ -178,8 +182,8 @@ def processing_from(row: Row[Any]) -> Processing:
     )
 
 
-def chunk_from(row: Row[Any]) -> Chunk:
-    """Make a chunk of its row."""
+def chunk_from(row: Row[Any], work: Row[Any] | None) -> Chunk:
+    """Make a chunk of its row and that of its work."""
     return Chunk(
         index=row.chunkIndex,
         key=row.chunkKey,
@@ -190,4 +194,6 @@ def chunk_from(row: Row[Any]) -> Chunk:
         message=row.message,
         folder=Path(row.folder) if row.folder else None,
         counts=row.counts,
+        seconds=None if work is None else work.seconds,
+        worker="" if work is None else work.worker,
     )

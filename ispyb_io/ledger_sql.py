@@ -35,7 +35,7 @@ def ledger_sql(account: str | None = None, *, dialect: str = "mysql") -> str:
     Examples
     --------
     >>> print(ledger_sql("ssx@%").splitlines()[-1])
-    GRANT SELECT, INSERT, UPDATE ON `SsxChunk` TO 'ssx'@'%';
+    GRANT SELECT, INSERT, UPDATE ON `SsxChunkWork` TO 'ssx'@'%';
     """
     tables = LedgerBase.metadata.sorted_tables
     known: Dialect = {"mysql": mysql.dialect, "sqlite": sqlite.dialect}[dialect]()

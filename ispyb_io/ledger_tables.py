@@ -151,6 +151,18 @@ class SsxChunk(LedgerBase):
     changedAt: Mapped[datetime.datetime]
 
 
+class SsxChunkWork(LedgerBase):
+    """What a chunk took when it was computed, or tried, last."""
+
+    __tablename__ = "SsxChunkWork"
+    __table_args__ = (UniqueConstraint("ssxChunkId", name="ssx_chunk_work"),)
+    ssxChunkWorkId: Mapped[Key]
+    ssxChunkId: Mapped[int] = reference("SsxChunk.ssxChunkId")
+    chunkKey: Mapped[Hash]
+    seconds: Mapped[float]
+    worker: Mapped[Text255]
+
+
 def first_history() -> Insert:
     """Statement that begins the history of members from before there was one with how they are now."""
     member, history = SsxProcessingGroupMember.__table__, SsxProcessingGroupHistory.__table__

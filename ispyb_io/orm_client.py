@@ -7,11 +7,12 @@ from sqlalchemy import Connection, Engine
 
 from ispyb_io.flavour import Flavour
 from ispyb_io.group_reader import find_group_ids, read_groups
+from ispyb_io.image_rows import BATCH, read_images
 from ispyb_io.protocol import SSX_EXPERIMENT_TYPES, NotFoundError
 from ispyb_io.records import DataCollectionGroup, Offers, Relation
 from ispyb_io.related_groups import find_ids_of_groups_with, find_related_ids
 from ispyb_io.result_writer import ResultWriter
-from ispyb_io.results import CollectionResult, MergedResult
+from ispyb_io.results import CollectionResult, ImageQuality, MergedResult
 from ispyb_io.transactions import reading, writing
 
 
@@ -91,6 +92,17 @@ class OrmClient:
         self._require_flavour()
         with writing(self._engine, f"merge {result.name}") as connection:
             return self._writer(connection).write_merged_result(result)
+
+    def record_image_quality(self, quality: ImageQuality) -> int:
+        """Write what was seen on each image of a data collection; returns its result's autoProcProgramId."""
+        self._require_flavour()
+        images = read_images(quality.tables)
+        program_id = 0
+        for start in range(0, max(len(images), 1), BATCH):
+            with writing(self._engine, f"collection {quality.data_collection_id}") as connection:
+                part = images.iloc[start : start + BATCH]
+                program_id = self._writer(connection).write_images(quality, part)
+        return program_id
 
     def offers(self) -> Offers:
         """Say what this ISPyB has, lacks and can take; looked up anew each time."""

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Engine, Select, delete, func, insert, sele
 from ispyb_io.outbox_records import OutboxRecord, RecordState, kind_and_subject, record_from
 from ispyb_io.outbox_tables import OutboxBase, SsxOutbox
 from ispyb_io.protocol import NotFoundError
-from ispyb_io.results import CollectionResult, MergedResult, ResultStatus
+from ispyb_io.results import Outgoing, ResultStatus
 from ispyb_io.tables import table
 from ispyb_io.transactions import reading, writing
 
@@ -65,7 +65,7 @@ class Outbox:
 
     def append(
         self,
-        result: CollectionResult | MergedResult,
+        result: Outgoing,
         processing_key: str | None = None,
         proposal: str | None = None,
     ) -> int:

@@ -9,11 +9,12 @@ from sqlalchemy import Row
 
 from ispyb_io.protocol import RejectedError
 from ispyb_io.records import Record
-from ispyb_io.results import CollectionResult, MergedResult, ResultStatus
+from ispyb_io.results import CollectionResult, ImageQuality, MergedResult, Outgoing, ResultStatus
 
-KINDS: dict[str, type[CollectionResult] | type[MergedResult]] = {
+KINDS: dict[str, type[Outgoing]] = {
     "collection": CollectionResult,
     "merged": MergedResult,
+    "images": ImageQuality,
 }
 
 
@@ -51,7 +52,7 @@ class OutboxRecord(Record):
     program_id: int | None
     """autoProcProgramId in ISPyB, once delivered."""
 
-    def result(self) -> CollectionResult | MergedResult:
+    def result(self) -> Outgoing:
         """Give the result back.
 
         Raises
@@ -68,10 +69,12 @@ class OutboxRecord(Record):
             ) from error
 
 
-def kind_and_subject(result: CollectionResult | MergedResult) -> tuple[str, str]:
+def kind_and_subject(result: Outgoing) -> tuple[str, str]:
     """Tell results apart: what kind one is, and of what."""
     if isinstance(result, CollectionResult):
         return "collection", f"data collection {result.data_collection_id}"
+    if isinstance(result, ImageQuality):
+        return "images", f"images of data collection {result.data_collection_id}"
     return "merged", f"merge {result.name}"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from ispyb_io.records import DataCollectionGroup, Offers, Relation
-from ispyb_io.results import CollectionResult, MergedResult
+from ispyb_io.results import CollectionResult, ImageQuality, MergedResult
 
 SSX_EXPERIMENT_TYPES = ("SSX-Chip", "SSX-Jet", "Serial Fixed", "Serial Jet")
 """The first two are ESRF's and MAX IV's names, the others Diamond's for the same, in the same order."""
@@ -101,6 +101,14 @@ class IspybClient(Protocol):
 
         There is one row for each name and key: a later success supersedes those it shares a member with.
         None as for a data collection.
+        """
+        ...
+
+    def record_image_quality(self, quality: ImageQuality) -> int | None:
+        """Write what was seen on each image of a data collection; returns its result's autoProcProgramId.
+
+        Rows that hold the same are left alone, as are those of other programs. RejectedError if ISPyB has
+        no result of this key, or a table cannot be read. None as for a data collection.
         """
         ...
 

@@ -17,7 +17,7 @@ from ispyb_io.rest_address import RestAddress, parse_rest_address
 from ispyb_io.rest_reader import RestReader
 from ispyb_io.rest_receipt import locked_receipt
 from ispyb_io.rest_session import LostReplyError, RestSession, open_http
-from ispyb_io.results import CollectionResult, MergedResult, ResultStatus
+from ispyb_io.results import CollectionResult, ImageQuality, MergedResult, ResultStatus
 from ispyb_io.ssx_files import STATS_NAME
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ LIMITS = {
     "failed": "that a result failed, since py-ispyb enters whatever it is told as a success",
     "later": "messages and times of a later success: the two JSON files are replaced in place, the row stays",
     "merged": "merged results: py-ispyb has no way to be told of them",
+    "images": "what was seen on each image: py-ispyb has no way to be told of it",
     "cells": "median cells, image ranges, and file types: all attachments are of type Result",
 }
 
@@ -119,6 +120,10 @@ class RestClient:
     def record_merged_result(self, result: MergedResult) -> int | None:
         """Say that py-ispyb has no way to be told."""
         return self._not_told("merged")
+
+    def record_image_quality(self, quality: ImageQuality) -> int | None:
+        """Say that py-ispyb has no way to be told."""
+        return self._not_told("images")
 
     def offers(self) -> Offers:
         """Say what this py-ispyb can take; asked anew each time."""

@@ -10,7 +10,7 @@ Every function here runs inside one transaction of ``transactions.writing``.
 
 import datetime
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select
 
@@ -24,12 +24,16 @@ from ispyb_io.attempts import (
     with_later_attempt,
 )
 from ispyb_io.flavour import Flavour
+from ispyb_io.image_rows import ImageRows
 from ispyb_io.processing_jobs import put_job
-from ispyb_io.protocol import NotFoundError
+from ispyb_io.protocol import NotFoundError, RejectedError
 from ispyb_io.result_rows import INTEGRATION, ResultRows
-from ispyb_io.results import CollectionResult, MergedMember, MergedResult, ResultStatus
+from ispyb_io.results import CollectionResult, ImageQuality, MergedMember, MergedResult, ResultStatus
 from ispyb_io.ssx_result_rows import put_ssx_result
 from ispyb_io.tables import DataCollection, table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PROGRAM = table(results_in.AutoProcProgram)
 COLLECTION = table(DataCollection)
@@ -77,6 +81,20 @@ class ResultWriter:
         self._finish_program(program_id, result)
         self._link(self._attempts(ever, result.name))
         return program_id
+
+    def write_images(self, quality: ImageQuality, images: "pd.DataFrame") -> int:
+        """Write the rows of images of a data collection's result; returns the autoProcProgramId."""
+        id_ = quality.data_collection_id
+        attempts = self._attempts([id_], None)
+        own = next((a for a in attempts if a.environment == environment(quality.key)), None)
+        if own is None:
+            raise RejectedError(
+                f"data collection {id_} has no result {quality.key} in ISPyB; its images come after it"
+            )
+        earlier = [attempt.program_id for attempt in attempts if attempt.place <= own.place]
+        rows = ImageRows(self._connection, self._flavour, self._now)
+        rows.put(id_, own.program_id, earlier, images)
+        return own.program_id
 
     def _require_collections(self, ids: list[int]) -> None:
         query = select(COLLECTION.c.dataCollectionId).where(COLLECTION.c.dataCollectionId.in_(ids))

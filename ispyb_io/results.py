@@ -31,9 +31,14 @@ def shorten(text: str, length: int = MAX_TEXT) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _absolute_and_short_enough(path: Path) -> Path:
+def _absolute(path: Path) -> Path:
     if not path.is_absolute():
-        raise ValueError(f"{path} is relative; ISPyB's pages open files by their absolute path")
+        raise ValueError(f"{path} is relative; others open files by their absolute path")
+    return path
+
+
+def _absolute_and_short_enough(path: Path) -> Path:
+    _absolute(path)
     for what, text in (("folder", str(path.parent)), ("name", path.name)):
         if len(text) > MAX_TEXT:
             raise ValueError(
@@ -242,14 +247,36 @@ class MergedResult(_Result):
         return self
 
 
+class ImageQuality(Record):
+    """What was seen on the images of a data collection, as it lies in tables on disk."""
+
+    key: ResultKey
+    """Of the `CollectionResult` whose images they are; ISPyB has that first."""
+    data_collection_id: int
+    tables: Annotated[tuple[Annotated[Path, AfterValidator(_absolute)], ...], Field(min_length=1)]
+    """Parquet tables of frames; columns ``frame`` (from 0; image 1 is frame 0), ``status``, ``n_spots``,
+    ``resolution_estimate`` (Å), ``total_intensity``."""
+
+    @property
+    def status(self) -> ResultStatus:
+        """Images are told of once, when they are all processed."""
+        return ResultStatus.SUCCESS
+
+
+Outgoing = CollectionResult | MergedResult | ImageQuality
+"""What may be told to ISPyB."""
+
+
 __all__ = [
     "Attachment",
     "CollectionResult",
     "FileType",
+    "ImageQuality",
     "MergedMember",
     "MergedResult",
     "MergingStatistics",
     "Message",
+    "Outgoing",
     "ResolutionShell",
     "ResultStatus",
     "Severity",

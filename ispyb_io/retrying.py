@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from ispyb_io.protocol import SSX_EXPERIMENT_TYPES, IspybClient, UnavailableError
 from ispyb_io.records import DataCollectionGroup, Offers, Relation
-from ispyb_io.results import CollectionResult, MergedResult
+from ispyb_io.results import CollectionResult, ImageQuality, MergedResult
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -80,6 +80,10 @@ class RetryingClient:
     def record_merged_result(self, result: MergedResult) -> int | None:
         """Write what merging data collections gave; returns the autoProcProgramId."""
         return self._try(lambda: self._client.record_merged_result(result))
+
+    def record_image_quality(self, quality: ImageQuality) -> int | None:
+        """Write what was seen on each image of a data collection; returns its result's autoProcProgramId."""
+        return self._try(lambda: self._client.record_image_quality(quality))
 
     def offers(self) -> Offers:
         """Say what this ISPyB has, lacks and can take."""

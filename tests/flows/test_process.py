@@ -5,6 +5,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
 from sqlalchemy import Engine
@@ -41,8 +42,16 @@ def test_a_group_is_processed_and_recorded_and_a_second_run_changes_nothing(
     chunks = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxChunk ORDER BY chunkIndex")
     assert [chunk["status"] for chunk in chunks] == ["success"] * N_CHUNKS
     assert sum(json.loads(chunk["counts"])["frame_hits"] for chunk in chunks) == outcome.counts.frame_hits
+    works = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxChunkWork")
+    assert [work["ssxChunkId"] for work in sorted(works, key=lambda w: w["ssxChunkId"])] == [
+        chunk["ssxChunkId"] for chunk in chunks
+    ]
+    assert all(work["seconds"] > 0 for work in works)
+    assert len({work["worker"] for work in works}) == 2  # both processes, by host and pid
     members = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxProcessingGroupMember")
     assert [(member["dataCollectionId"], member["included"]) for member in members] == [(1, 1)]
+
+    assert rows(tmp_path / "ispyb.sqlite", "SELECT * FROM ImageQualityIndicators") == []  # unless wished for
 
     before = row_counts(tmp_path / "ispyb.sqlite"), row_counts(tmp_path / "ledger.sqlite")
     again = run_process(ProcessRequest(group_id=1), site)
@@ -97,8 +106,13 @@ def spoil_frames(data_file: Path, start: int, stop: int) -> None:
 
 
 def test_a_chunk_that_fails_leaves_an_honest_partial_result(
-    own_chip: SimulatedChip, ispyb: Engine, site: SiteSettings, tmp_path: Path
+    own_chip: SimulatedChip,
+    ispyb: Engine,
+    site: SiteSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    monkeypatch.setenv("SSX_RECORD_IMAGES", "1")
     spoil_frames(own_chip.data_files[0], FRAMES_PER_CHUNK, 2 * FRAMES_PER_CHUNK)
     group_id = enter_chip(ispyb, own_chip, CHIP).group_id
     with pytest.raises(
@@ -120,9 +134,25 @@ def test_a_chunk_that_fails_leaves_an_honest_partial_result(
     assert "CC1/2 " in merged["processingMessage"]
     chunk = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxChunk WHERE status = 'failed'")
     assert [(c["chunkIndex"], c["attempts"]) for c in chunk] == [(1, 2)]
+    work = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxChunkWork")
+    assert len(work) == N_CHUNKS  # that of the one that failed too
+    assert_images_are_told(tmp_path / "ispyb.sqlite", outcome)
     processing = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxProcessing")
     assert [p["status"] for p in processing] == ["partial"]
     assert newest_flow_run_state() == ("FAILED", "Partial")
+
+
+def assert_images_are_told(database: Path, outcome: Outcome) -> None:
+    """All but those of the chunk that failed, with the numbers of the tables of frames."""
+    told = rows(database, "SELECT * FROM ImageQualityIndicators ORDER BY imageNumber")
+    images = [*range(1, FRAMES_PER_CHUNK + 1), *range(2 * FRAMES_PER_CHUNK + 1, CHIP.n_frames + 1)]
+    assert [image["imageNumber"] for image in told] == images
+    assert {image["autoProcProgramId"] for image in told} == {min(outcome.program_ids)}
+    tables = [pd.read_parquet(path) for path in outcome.folder.rglob("chunks/*/frames.parquet")]
+    frames = pd.concat(tables).sort_values("frame")
+    assert [image["spotTotal"] for image in told] == frames["n_spots"].tolist()
+    signal = [image["totalIntegratedSignal"] for image in told]
+    np.testing.assert_allclose(np.array(signal, float), frames["total_intensity"])
 
 
 def test_data_collections_of_a_group_are_processed_apart_and_merged_together(

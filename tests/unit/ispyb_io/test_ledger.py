@@ -16,6 +16,7 @@ from ispyb_io.ledger_records import Chunk, GroupKind, Member, WorkStatus
 from ispyb_io.ledger_tables import (
     LedgerBase,
     SsxChunk,
+    SsxChunkWork,
     SsxProcessing,
     SsxProcessingGroup,
     SsxProcessingGroupHistory,
@@ -32,6 +33,7 @@ MODELS = (
     SsxProcessingGroupHistory,
     SsxProcessing,
     SsxChunk,
+    SsxChunkWork,
 )
 COUNTS = {"frames_total": 200, "frame_hits": 80}
 
@@ -229,6 +231,28 @@ def test_a_chunk_recorded_again_is_updated(ledger: Ledger):
     assert ledger.chunks("p1") == [chunk(attempts=2)]
 
 
+def test_the_work_of_a_chunk_stays_until_it_is_done_again_or_has_other_content(ledger: Ledger):
+    begin(ledger)
+    done = chunk(seconds=12.5, worker="node1:42")
+    ledger.record_chunk("p1", done)
+    ledger.record_chunk("p1", chunk(index=1))
+    assert ledger.chunks("p1") == [done, chunk(1)]
+    ledger.record_chunk("p1", chunk())  # found done by a later run
+    assert ledger.chunks("p1")[0] == done
+    again = chunk(seconds=3.0, worker="node2:7")
+    ledger.record_chunk("p1", again)
+    assert ledger.chunks("p1")[0] == again
+    ledger.record_chunk("p1", chunk(key="other"))
+    assert ledger.chunks("p1")[0] == chunk(key="other")
+
+
+def test_chunks_of_a_ledger_of_a_former_version_are_read(ledger: Ledger):
+    begin(ledger)
+    ledger.record_chunk("p1", chunk(seconds=1.0))
+    table(SsxChunkWork).drop(ledger._engine)
+    assert ledger.chunks("p1") == [chunk()]
+
+
 def test_a_late_running_does_not_undo_a_chunk(ledger: Ledger):
     begin(ledger)
     ledger.record_chunk("p1", chunk())
@@ -245,11 +269,11 @@ def test_eight_writers_make_one_of_each(ledger: Ledger):
         ledger.set_member(group.group_id, Member(data_collection_id=1))
         begin(ledger, group_id=group.group_id)
         for index in range(3):
-            ledger.record_chunk("p1", chunk(index))
+            ledger.record_chunk("p1", chunk(index, seconds=1.0, worker="node1:42"))
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(work, range(16)))
-    assert [count(ledger._engine, model) for model in MODELS] == [1, 1, 1, 1, 3]
+    assert [count(ledger._engine, model) for model in MODELS] == [1, 1, 1, 1, 3, 3]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -257,7 +281,7 @@ def test_the_database_itself_refuses_a_double(ledger: Ledger, model: type[Ledger
     group = ledger.ensure_group("mx1", "chip")
     ledger.set_member(group.group_id, Member(data_collection_id=1))
     begin(ledger, group_id=group.group_id)
-    ledger.record_chunk("p1", chunk())
+    ledger.record_chunk("p1", chunk(seconds=1.0))
     with ledger._engine.connect() as connection:
         row = dict(connection.execute(table(model).select()).mappings().one())
         row.pop(next(iter(table(model).primary_key.columns)).name)
