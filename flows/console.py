@@ -68,10 +68,12 @@ def reuse_line(outcome: Outcome) -> str:
     )
     if merge.reused:
         return f"{chunks}, the merge was there already"
-    prepared = merge.chunks_merged - merge.chunks_read
+    prepared = 0 if merge.chunks_read is None else merge.chunks_merged - merge.chunks_read
+    if not prepared:
+        return f"{chunks}, the merge is new"
     return (
-        f"{chunks}, the merge is new: read {merge.chunks_read} of {merge.chunks_merged} chunks"
-        f"{f', {prepared} as an earlier merge prepared them' if prepared else ''}"
+        f"{chunks}, the merge is new: read {merge.chunks_read} of {merge.chunks_merged} chunks, "
+        f"{prepared} as an earlier merge prepared them"
     )
 
 

@@ -374,5 +374,5 @@ class MergeSummary:
     subsets: tuple[SubsetSummary, ...] = ()
     scaling: str = ""
     """Which model of observations was taken, and why."""
-    chunks_read: int = 0
-    """Chunks whose tables were read; an earlier merge had prepared the others. Not in summary.json."""
+    chunks_read: int | None = None
+    """Chunks whose tables this merge read; an earlier one had prepared the others. Not in summary.json."""
