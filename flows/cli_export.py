@@ -37,14 +37,16 @@ def export(
 ) -> None:
     """Write merged or unmerged intensities, statistics and Table 1 for other programs and the PDB."""
     from flows.console_looking import working
+    from flows.outcome import CARRIER
     from flows.result_folders import merge_of_result
     from ssx_processing.pipeline.export import DEFAULT, FORMATS, ExportOptions, known_formats
     from ssx_processing.pipeline.export_source import read_export_source
 
     names = known_formats(format_ or DEFAULT)
-    options = ExportOptions(free_flags_file=free_flags, delivery=parse_delivery(delivery))
+    way = parse_delivery(delivery)
     group_id, folder = parse_result(result)
     place = merge_of_result(folder or folder_of_group(group_id))
+    options = ExportOptions(free_flags, way, place.facts.get(CARRIER))
     name = f"group-{group_id}" if group_id is not None else place.name
     source = read_export_source(name, place.merged_folder, place.run_folders)
     for warning in source.summary.warnings:

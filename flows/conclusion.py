@@ -9,10 +9,11 @@ from pathlib import Path
 from flows.data_set_run import DataSetRun, progress_line
 from flows.job import Job
 from flows.messages import one_line
-from flows.outcome import Outcome, write_outcome
+from flows.outcome import CARRIER, Outcome, write_outcome
 from flows.records import JobRecords
 from flows.steps import LastSteps
 from ispyb_io.ledger_records import WorkStatus
+from ispyb_io.records import SampleComponent
 from ssx_processing.errors import ChunkError, MergeError
 from ssx_processing.models import FrameCounts, MergeSummary
 
@@ -169,8 +170,15 @@ def sample_facts(job: Job) -> dict[str, str]:
     facts = {"proposal": group.proposal, "data collection group": str(group.group_id)}
     if group.sample is not None:
         facts |= {"sample": group.sample.name, "protein": group.sample.protein_acronym}
-        ligands = [c.words for c in group.sample.components if c.is_ligand]
-        others = [c.words for c in group.sample.components if not c.is_ligand]
-        facts |= {"ligands": "; ".join(ligands)} if ligands else {}
-        facts |= {"components": "; ".join(others)} if others else {}
+        facts |= _component_facts(group.sample.components)
     return facts
+
+
+def _component_facts(components: Sequence[SampleComponent]) -> dict[str, str]:
+    """Components by what they are there for, where there are any."""
+    lists = {
+        "ligands": [c.words for c in components if c.is_ligand],
+        CARRIER: [c.substance for c in components if c.is_carrier],
+        "components": [c.words for c in components if not c.is_ligand and not c.is_carrier],
+    }
+    return {name: "; ".join(words) for name, words in lists.items() if words}

@@ -12,6 +12,8 @@ from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import FrameCounts, MergeSummary
 
 OUTCOME = "outcome.json"
+CARRIER = "carrier"
+"""Among the facts: what takes the crystals into the beam, e.g. LCP."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Outcome:
     notices: tuple[str, ...] = ()
     """What must be known about the cell that was given, and about ISPyB and its records."""
     facts: dict[str, str] = field(default_factory=dict)
-    """What ISPyB knows of the sample: proposal, protein, ligands, other components; empty without ISPyB."""
+    """What ISPyB knows: proposal, sample, protein, ligands, carrier, other components; empty without it."""
     refusals: tuple[str, ...] = ()
     """Why ISPyB takes none, or not all, of the results."""
     run_folders: tuple[Path, ...] = ()
@@ -92,6 +94,14 @@ def write_outcome(outcome: Outcome) -> None:
 def has_outcome(folder: Path) -> bool:
     """Whether there is a result in the folder."""
     return (folder / OUTCOME).is_file()
+
+
+def read_facts(folder: Path) -> dict[str, str]:
+    """What ISPyB knows of the sample of the result in a folder; nothing where there is none."""
+    try:
+        return json.loads((folder / OUTCOME).read_text()).get("facts", {})
+    except (OSError, ValueError):
+        return {}
 
 
 def read_outcome(folder: Path) -> Outcome:

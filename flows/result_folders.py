@@ -1,5 +1,6 @@
 """Where the results of a group are, and the merge in a folder."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,8 @@ class MergePlace:
     """Of the folder of the result."""
     merged_folder: Path
     run_folders: tuple[Path, ...]
+    facts: Mapping[str, str]
+    """What ISPyB knows of the sample; empty without ISPyB."""
 
 
 def merge_of_result(folder: Path) -> MergePlace:
@@ -66,13 +69,14 @@ def merge_of_result(folder: Path) -> MergePlace:
         There is no result, or the runs behind it are gone.
     """
     from flows.group_file import GROUP_FILE, folders_in_group_file
-    from flows.outcome import read_outcome
+    from flows.outcome import read_facts, read_outcome
     from ssx_processing.pipeline.recut import run_folders
 
     if folder.parent.name == "merged" and (folder / SUMMARY).is_file():
         top = folder.parent.parent
-        if (folder / GROUP_FILE).is_file():
-            return MergePlace(top.name, folder, folders_in_group_file(folder / GROUP_FILE))
-        return MergePlace(top.name, folder, tuple(run_folders(top)))
+        is_of_group = (folder / GROUP_FILE).is_file()
+        runs = folders_in_group_file(folder / GROUP_FILE) if is_of_group else tuple(run_folders(top))
+        return MergePlace(top.name, folder, runs, read_facts(top))
     outcome = read_outcome(folder)
-    return MergePlace(folder.name, outcome.merge.folder, outcome.run_folders or tuple(run_folders(folder)))
+    runs = outcome.run_folders or tuple(run_folders(folder))
+    return MergePlace(folder.name, outcome.merge.folder, runs, outcome.facts)

@@ -53,6 +53,11 @@ class SampleComponent(Record):
         return self.component_type.strip().lower() == "ligand"
 
     @property
+    def is_carrier(self) -> bool:
+        """Whether it takes the crystals into the beam."""
+        return self.component_type.strip().lower() == "jetmaterial"
+
+    @property
     def words(self) -> str:
         """For people.
 
@@ -62,6 +67,17 @@ class SampleComponent(Record):
         'ligand NAG 5 mM, pH 4.5'
         """
         kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", self.component_type).lower()
+        return f"{kind} {self.substance}"
+
+    @property
+    def substance(self) -> str:
+        """Name and amount, without the kind.
+
+        Examples
+        --------
+        >>> SampleComponent(name="LCP", component_type="JetMaterial", abundance=60, unit="%(w/v)").substance
+        'LCP 60 %(w/v)'
+        """
         amount = (
             "" if self.abundance is None else f" {self.abundance:g}{f' {self.unit}' if self.unit else ''}"
         )
@@ -71,7 +87,7 @@ class SampleComponent(Record):
             *([f"pH {self.ph:g}"] if self.ph is not None else []),
             *(["in the crystals"] if self.of_crystal else []),
         ]
-        return ", ".join([f"{kind} {self.name}{made_of}{amount}", *more])
+        return ", ".join([f"{self.name}{made_of}{amount}", *more])
 
 
 class Sample(Record):

@@ -41,6 +41,8 @@ class CifContent:
     """Å."""
     delivery: Delivery | None = None
     """None if nobody said."""
+    carrier: str | None = None
+    """What took the crystals into the beam, e.g. LCP; told of injected ones."""
 
 
 def write_mmcif(path: Path, content: CifContent) -> Path:
@@ -98,6 +100,9 @@ def _experiment(block: gemmi.cif.Block, content: CifContent) -> None:
     if delivery is not None:
         items = {"diffrn_id": _ID, "method": str(delivery)}
         _category(block, "pdbx_serial_crystallography_sample_delivery", items)
+    if delivery is Delivery.INJECTION and content.carrier:
+        items = {"diffrn_id": _ID, "carrier_solvent": content.carrier}
+        _category(block, "pdbx_serial_crystallography_sample_delivery_injection", items)
 
 
 def _cell_and_symmetry(block: gemmi.cif.Block, content: CifContent) -> None:

@@ -28,6 +28,8 @@ class ExportOptions:
     """MTZ whose free flags are kept."""
     delivery: Delivery | None = None
     """How the crystals came into the beam, for mmCIF."""
+    carrier: str | None = None
+    """What took them there if they were injected, e.g. LCP."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def _mmcif(source: ExportSource, out: Path, options: ExportOptions) -> list[Path
         cell_spread=cell_spread(read_table(source.merged_folder, "lattices")),
         wavelength=source.wavelength,
         delivery=options.delivery,
+        carrier=options.carrier,
     )
     return [write_mmcif(out / f"{source.name}.cif", content)]
 

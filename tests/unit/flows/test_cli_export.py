@@ -64,6 +64,15 @@ def test_every_format_can_be_asked_for_and_replaces_an_older_file(given, merged:
     assert block.find_value("_pdbx_serial_crystallography_sample_delivery.method") == "'fixed target'"
 
 
+def test_the_jet_material_in_ispyb_is_the_carrier(given, merged: Path, tmp_path: Path):
+    write_json(merged.parent.parent / "outcome.json", {"facts": {"carrier": "LCP 60 %(w/v)"}})
+    done = given("export", merged, "--format", "mmcif", "--delivery", "injection")
+    assert done.exit_code == 0, done.output
+    block = gemmi.cif.read(str(tmp_path / "thaumatin.cif")).sole_block()
+    item = "_pdbx_serial_crystallography_sample_delivery_injection.carrier_solvent"
+    assert block.find_value(item) == "'LCP 60 %(w/v)'"
+
+
 def test_free_flags_of_a_file_are_kept(given, merged: Path, tmp_path: Path):
     given("export", merged, "--format", "mtz", "--out", "first")
     first = tmp_path / "first" / "thaumatin.mtz"

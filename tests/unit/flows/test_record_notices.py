@@ -138,5 +138,6 @@ def test_ligands_and_other_components_are_facts_of_a_result():
         "sample": "chip 7",
         "protein": "lyso",
         "ligands": "ligand NAG 5 mM",
-        "components": "jet material LCP; buffer acetate, pH 4.6",
+        "carrier": "LCP",
+        "components": "buffer acetate, pH 4.6",
     }

@@ -93,8 +93,9 @@ def test_every_item_is_as_the_dictionary_has_it(content: CifContent, mmcif_dicti
         name: 0.5 for name in ("r_merge", "r_meas", "cc_anomalous") if hasattr(SUMMARY.overall, name)
     }
     full = replace(SUMMARY, overall=replace(SUMMARY.overall, **anomalous))
-    for name, summary in (("plain", SUMMARY), ("full", full)):
-        path = write_mmcif(tmp_path / f"{name}.cif", replace(content, summary=summary))
+    injected = replace(content, summary=full, delivery=Delivery.INJECTION, carrier="LCP, 60 %(w/v)")
+    for name, told in (("plain", content), ("full", injected)):
+        path = write_mmcif(tmp_path / f"{name}.cif", told)
         assert complaints(path, mmcif_dictionary) == []
 
 
@@ -145,6 +146,17 @@ def test_serial_counts_have_the_wwpdbs_names(content: CifContent, tmp_path: Path
     assert block.get_mmcif_category("_pdbx_serial_crystallography_sample_delivery.")["method"] == [
         "fixed target"
     ]
+
+
+@pytest.mark.parametrize(
+    ("delivery", "expected"), [(Delivery.INJECTION, "LCP"), (Delivery.FIXED_TARGET, None), (None, None)]
+)
+def test_the_carrier_is_that_of_injected_crystals(
+    delivery: Delivery | None, expected: str | None, content: CifContent, tmp_path: Path
+):
+    path = write_mmcif(tmp_path / "a.cif", replace(content, delivery=delivery, carrier="LCP"))
+    item = "_pdbx_serial_crystallography_sample_delivery_injection.carrier_solvent"
+    assert gemmi.cif.read(str(path)).sole_block().find_value(item) == expected
 
 
 def test_cell_deviations_are_of_the_population_and_only_where_the_cell_may_vary(

@@ -18,6 +18,7 @@ from ispyb_io.results import ResultStatus
 from ispyb_io.rights import Right, read_tables, rights_in, rights_on, written_tables
 from ispyb_io.transactions import reading
 
+from .conftest import PUBLISHED
 from .made_results import collection_result, merged_result
 from .rows import statuses
 
@@ -26,7 +27,7 @@ Account = Callable[..., Engine]
 WRITTEN = [table.name for table in written_tables()]
 
 
-@pytest.fixture(params=["esrf_ispyb", "maxiv_ispyb", "diamond_ispyb"])
+@pytest.fixture(params=PUBLISHED)
 def owned(request: pytest.FixtureRequest) -> Engine:
     """Database of a facility, as its owner sees it."""
     return request.getfixturevalue(request.param)
