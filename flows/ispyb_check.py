@@ -97,7 +97,7 @@ def check_database(address: str, site: SiteSettings, scope: Scope, *, with_files
         return IspybCheck(
             address=shown(engine.url),
             offers=offers,
-            rights=tuple(rights_in(engine, flavour)),
+            rights=tuple(rights_in(engine, flavour, with_images=site.record_images)),
             ledger=look_at_ledger(site),
             pages=tuple(pages_of_site(offers)),
             groups=groups,

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, Executable, Table, false, insert, null, select, u
 from ispyb_io.flavour import Flavour
 from ispyb_io.protocol import IspybError
 from ispyb_io.records import Record
+from ispyb_io.result_tables import ImageQualityIndicators
 from ispyb_io.site_tables import ExperimentType, ispyb_tables
 from ispyb_io.tables import Base, BLSession
 from ispyb_io.transactions import reading
@@ -47,8 +48,13 @@ def _tables(*, ours: bool) -> list[Table]:
     return [table for name, table in sorted(ispyb_tables().items()) if (name not in of_experiment) is ours]
 
 
-def rights_in(engine: Engine, flavour: Flavour) -> list[Right]:
+def rights_in(engine: Engine, flavour: Flavour, *, with_images: bool = True) -> list[Right]:
     """Try each thing that we do with each of ISPyB's tables that is there.
+
+    Parameters
+    ----------
+    with_images
+        Also what telling of each image needs.
 
     Raises
     ------
@@ -58,7 +64,8 @@ def rights_in(engine: Engine, flavour: Flavour) -> list[Right]:
     with reading(engine):  # an account that may not even connect is told so once
         pass
     reads = [table for table in read_tables() if flavour.has(table.name)]
-    writes = [table for table in written_tables() if flavour.has(table.name)]
+    left_out = set() if with_images else {ImageQualityIndicators.__tablename__}
+    writes = [t for t in written_tables() if flavour.has(t.name) and t.name not in left_out]
     columns = {t.name: {c.name for c in flavour.columns(t)} for t in (*reads, *writes)}
     return [
         *rights_on(engine, reads, ("SELECT",), columns),
