@@ -126,13 +126,14 @@ def print_provenance(processing: Processing) -> None:
 
 def print_chunks(chunks: Sequence[Chunk]) -> None:
     """Print the chunks of a processing; people count chunks and images from 1."""
-    table = Table("chunk", "images", "status", "tries", "hits", "indexed", "s", "worker", "key", "message")
+    table = Table("chunk", "images", "status", "tries", "hits", "indexed", "s", "key", "message")
     for c in chunks:
         images = f"{c.start + 1}-{c.stop}"
         hits, indexed = (str(c.counts.get(name, "")) for name in ("frame_hits", "frames_indexed"))
+        message = f"{c.message} ({c.worker})" if c.message and c.worker else c.message
         seconds = "" if c.seconds is None else f"{c.seconds:.1f}"
-        work = (hits, indexed, seconds, c.worker, c.key[:8])
-        table.add_row(str(c.index + 1), images, c.status, str(c.attempts), *work, Text(c.message))
+        work = (hits, indexed, seconds, c.key[:8])
+        table.add_row(str(c.index + 1), images, c.status, str(c.attempts), *work, Text(message))
     Console().print(table)
 
 
