@@ -95,15 +95,15 @@ def merge_result(request: MergeRequest, steps: LastSteps) -> Outcome:
     """Merge the chunks of the last processing of a group or folder with other settings."""
     site = SiteSettings()
     with open_databases(site, request.folder, create=request.folder is None) as databases:
-        chosen, last = what_to_merge(request, databases)
-        if chosen is not None:
-            plan = plan_merge(chosen, request.settings, databases, site)
+        asked_for = what_to_merge(request, databases)
+        if isinstance(asked_for, ProcessingGroup):
+            plan = plan_merge(asked_for, request.settings, databases, site)
             with exclusive(plan.job.folder):
                 return merge_and_tell(plan, databases, site, steps)
-        settings = changed_settings(last, request.settings)
-        with exclusive(last.folder):
-            job, runs = processed_before(last, settings, databases, site)
-            return merge_and_tell(MergePlan(job, tuple(runs), last.settings), databases, site, steps)
+        settings = changed_settings(asked_for, request.settings)
+        with exclusive(asked_for.folder):
+            job, runs = processed_before(asked_for, settings, databases, site)
+            return merge_and_tell(MergePlan(job, tuple(runs), asked_for.settings), databases, site, steps)
 
 
 def merge_and_tell(plan: MergePlan, databases: Databases, site: SiteSettings, steps: LastSteps) -> Outcome:
@@ -119,20 +119,18 @@ def merge_and_tell(plan: MergePlan, databases: Databases, site: SiteSettings, st
         return settled(outcome, records, site.ispyb_wait_s)
 
 
-def what_to_merge(
-    request: MergeRequest, databases: Databases
-) -> tuple[ProcessingGroup, None] | tuple[None, Processing]:
+def what_to_merge(request: MergeRequest, databases: Databases) -> ProcessingGroup | Processing:
     """The group that somebody chose, or else the processing to be merged again."""
     ledger, group_id = databases.ledger, request.group_id
     if request.group_name is not None:
         group = group_named(request.group_name, ledger)
         if group.data_collection_group_id is None:
-            return group, None
+            return group
         group_id = group.data_collection_group_id
     last = processing_of(ledger, group_id, request.folder)
     if last.group_id is not None and last.data_collection_group_id is None:
-        return group_named(last.group_id, ledger), None  # by its folder
-    return None, last
+        return group_named(last.group_id, ledger)  # by its folder
+    return last
 
 
 def merge_again(plan: MergePlan, records: JobRecords, steps: LastSteps) -> Outcome:
