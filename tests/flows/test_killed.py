@@ -13,7 +13,7 @@ from flows.job import ProcessRequest
 from flows.process import run_process
 from flows.settings import SiteSettings
 from ispyb_io.ledger_records import WorkStatus
-from tests.flows.conftest import CHIP, FRAMES_PER_CHUNK
+from tests.flows.conftest import CHIP, FRAMES_PER_CHUNK, ProcessedSite
 from tests.flows.rows import rows
 
 INTERRUPTED = "ssx: interrupted; what is finished is kept, run the same command to go on"
@@ -53,10 +53,9 @@ def test_an_interrupted_command_says_so_and_ends_at_once(
 
 
 @pytest.mark.slow
-def test_an_interrupted_merge_says_no_more_than_that(group_id: int, site: SiteSettings, tmp_path: Path):
-    run_process(ProcessRequest(group_id=group_id), site)
+def test_an_interrupted_merge_says_no_more_than_that(processed: ProcessedSite):
     for after_s in (0.2, 0.5, 1.0, 1.5):  # while it starts, while its worker does, while they work
-        with started("merge", str(group_id), "--set", f"merging.d_min={2 + after_s}") as merge:
+        with started("merge", str(processed.group_id), "--set", f"merging.d_min={2 + after_s}") as merge:
             time.sleep(after_s)
             status = end(merge, signal.SIGINT)
             printed = merge.communicate()[1]

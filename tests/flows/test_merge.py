@@ -3,78 +3,53 @@
 import os
 import re
 import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
 
 from flows.folder_lock import LOCK
 from flows.group_file import GROUP_FILE
-from flows.job import ProcessRequest
 from flows.merge import MergeRequest, run_merge
-from flows.process import run_process
 from flows.settings import SiteSettings
 from ispyb_io.ledger_records import WorkStatus
 from ssx_processing.errors import SettingsError
-from ssx_processing.simulation.chip import SimulatedChip
 from tests.command_line import ssx
-from tests.flows.conftest import CHIP, enter_chip
+from tests.flows.conftest import ProcessedSite
 from tests.flows.rows import row_counts, rows
 
 
-def test_a_group_is_merged_again_without_its_images(
-    own_chip: SimulatedChip, ispyb, site: SiteSettings, tmp_path: Path
-):
-    group_id = enter_chip(ispyb, own_chip, CHIP).group_id
-    first = run_process(ProcessRequest(group_id=group_id), site)
-    shutil.rmtree(own_chip.master.parent)
-    again = run_merge(MergeRequest(group_id=group_id, settings={"merging": {"d_min": "3.0"}}))
+def test_a_group_is_merged_again_without_its_images(processed: ProcessedSite):
+    shutil.rmtree(processed.folder / "raw")
+    first = processed.outcome
+    again = run_merge(MergeRequest(group_id=processed.group_id, settings={"merging": {"d_min": "3.0"}}))
     assert again.status is WorkStatus.SUCCESS
     assert again.chunks_reused == first.chunks_done
     assert again.changes == ("merging.d_min: None -> 3.0",)
     assert again.merge.overall.d_min == pytest.approx(3.0)
     assert again.merge.key != first.merge.key
-    programs = rows(tmp_path / "ispyb.sqlite", "SELECT processingEnvironment FROM AutoProcProgram")
+    programs = rows(processed.folder / "ispyb.sqlite", "SELECT processingEnvironment FROM AutoProcProgram")
     is_later = [again.merge.key in program["processingEnvironment"] for program in programs]
     assert is_later == [False, False, True]
 
     with pytest.raises(SettingsError, match=r"merging\.\* only, not spots"):
-        run_merge(MergeRequest(group_id=group_id, settings={"spots": {"min_snr": "4"}}))
+        run_merge(MergeRequest(group_id=processed.group_id, settings={"spots": {"min_snr": "4"}}))
 
 
-def test_the_command_without_a_prefect_server_leaves_what_the_flow_leaves(
-    chip: SimulatedChip, ispyb: Engine, site: SiteSettings, tmp_path: Path
-):
-    group_id = enter_chip(ispyb, chip, CHIP).group_id
-    folder = run_process(ProcessRequest(group_id=group_id), site).folder
-    databases = [tmp_path / "ispyb.sqlite", tmp_path / "ledger.sqlite"]
-    before = tmp_path / "before"
-    shutil.copytree(folder, before / "results")
-    for database in databases:
-        copy_database(database, before / database.name)
+def test_the_command_without_a_prefect_server_leaves_what_the_flow_leaves(processed: ProcessedSite):
+    databases = [processed.folder / "ispyb.sqlite", processed.folder / "ledger.sqlite"]
+    results = processed.outcome.folder
+    run_merge(MergeRequest(group_id=processed.group_id, settings={"merging": {"d_min": 3.0}}))
+    of_flow = contents(results), [timeless_rows(database) for database in databases]
 
-    run_merge(MergeRequest(group_id=group_id, settings={"merging": {"d_min": 3.0}}))
-    of_flow = contents(folder), [timeless_rows(database) for database in databases]
-
-    shutil.rmtree(folder)
-    shutil.copytree(before / "results", folder)
-    for database in databases:
-        copy_database(before / database.name, database)
+    processed.restore()
     settings = {name: value for name, value in os.environ.items() if name.startswith("SSX_")}
-    done = ssx("merge", str(group_id), "--set", "merging.d_min=3.0", cwd=tmp_path, **settings)
+    words = ("merge", str(processed.group_id), "--set", "merging.d_min=3.0")
+    done = ssx(*words, cwd=processed.folder, **settings)
     assert done.returncode == 0, done.stderr
     assert done.stdout.index("CC1/2") < done.stdout.index("changed: merging.d_min: None -> 3.0")
-    assert (contents(folder), [timeless_rows(database) for database in databases]) == of_flow
-    assert not list((tmp_path / "prefect").glob("*.db*"))
-
-
-def copy_database(source: Path, target: Path) -> None:
-    """All pages, also those that SQLite still has in its log."""
-    with closing(sqlite3.connect(source)) as one, closing(sqlite3.connect(target)) as other:
-        one.backup(other)
+    assert (contents(results), [timeless_rows(database) for database in databases]) == of_flow
+    assert not list((processed.folder / "prefect").glob("*.db*"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

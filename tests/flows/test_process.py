@@ -11,57 +11,53 @@ from prefect.client.orchestration import get_client
 from sqlalchemy import Engine
 
 from flows.job import ProcessRequest
-from flows.outcome import Outcome, PartialResultError, read_outcome
+from flows.outcome import PartialResultError, read_outcome
 from flows.process import run_process
 from flows.settings import SiteSettings
 from ispyb_io.ledger_records import WorkStatus
 from ssx_processing.errors import MergeError
 from ssx_processing.simulation.chip import SimulatedChip, simulate_chip
 from ssx_processing.simulation.chip_settings import ChipSettings
-from tests.flows.conftest import CHIP, FRAMES_PER_CHUNK, enter_chip
+from tests.flows.conftest import CHIP, FRAMES_PER_CHUNK, ProcessedSite, enter_chip
 from tests.flows.rows import row_counts, rows
 
 N_CHUNKS = CHIP.n_frames // FRAMES_PER_CHUNK
 
 
-@pytest.fixture
-def outcome(group_id: int, site: SiteSettings) -> Outcome:
-    return run_process(ProcessRequest(group_id=group_id), site)
-
-
-def test_a_group_is_processed_and_recorded_and_a_second_run_changes_nothing(
-    outcome: Outcome, site: SiteSettings, tmp_path: Path
-):
+def test_a_group_is_processed_and_recorded_and_a_second_run_changes_nothing(processed: ProcessedSite):
+    outcome = processed.outcome
+    ispyb, ledger = processed.folder / "ispyb.sqlite", processed.folder / "ledger.sqlite"
     assert outcome.status is WorkStatus.SUCCESS
     assert (outcome.chunks_done, outcome.chunks_reused) == (N_CHUNKS, 0)
     assert outcome.counts.frames_total == CHIP.n_frames
     assert outcome.merge.lattices_merged > 20
-    programs = rows(tmp_path / "ispyb.sqlite", "SELECT * FROM AutoProcProgram")
+    programs = rows(ispyb, "SELECT * FROM AutoProcProgram")
     assert [program["processingStatus"] for program in programs] == ["SUCCESS", "SUCCESS"]
     assert programs[0]["processingMessage"] == outcome.message
-    chunks = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxChunk ORDER BY chunkIndex")
+    chunks = rows(ledger, "SELECT * FROM SsxChunk ORDER BY chunkIndex")
     assert [chunk["status"] for chunk in chunks] == ["success"] * N_CHUNKS
     assert sum(json.loads(chunk["counts"])["frame_hits"] for chunk in chunks) == outcome.counts.frame_hits
-    works = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxChunkWork")
+    works = rows(ledger, "SELECT * FROM SsxChunkWork")
     assert [work["ssxChunkId"] for work in sorted(works, key=lambda w: w["ssxChunkId"])] == [
         chunk["ssxChunkId"] for chunk in chunks
     ]
     assert all(work["seconds"] > 0 for work in works)
     assert len({work["worker"] for work in works}) == 2  # both processes, by host and pid
-    members = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxProcessingGroupMember")
+    members = rows(ledger, "SELECT * FROM SsxProcessingGroupMember")
     assert [(member["dataCollectionId"], member["included"]) for member in members] == [(1, 1)]
 
-    assert rows(tmp_path / "ispyb.sqlite", "SELECT * FROM ImageQualityIndicators") == []  # unless wished for
+    assert rows(ispyb, "SELECT * FROM ImageQualityIndicators") == []  # unless wished for
 
-    before = row_counts(tmp_path / "ispyb.sqlite"), row_counts(tmp_path / "ledger.sqlite")
-    again = run_process(ProcessRequest(group_id=1), site)
+    before = row_counts(ispyb), row_counts(ledger)
+    again = run_process(ProcessRequest(group_id=processed.group_id), SiteSettings())
     assert (again.chunks_done, again.chunks_reused) == (N_CHUNKS, N_CHUNKS)
     assert again.merge.reused
     assert again.merge.key == outcome.merge.key
-    assert (row_counts(tmp_path / "ispyb.sqlite"), row_counts(tmp_path / "ledger.sqlite")) == before
+    assert (row_counts(ispyb), row_counts(ledger)) == before
 
 
-def test_the_files_of_ispybs_page_hold_the_counts(outcome: Outcome):
+def test_the_files_of_ispybs_page_hold_the_counts(processed: ProcessedSite):
+    outcome = processed.outcome
     folder = outcome.reports[0].parent
     stats = json.loads((folder / "ssx_stats.json").read_text())
     assert stats["nbHits"] == outcome.counts.frame_hits
@@ -72,7 +68,8 @@ def test_the_files_of_ispybs_page_hold_the_counts(outcome: Outcome):
     np.testing.assert_allclose(np.median(cells, axis=0), CHIP.crystals.unit_cell, rtol=0.005)
 
 
-def test_what_became_of_a_job_is_read_back_as_written(outcome: Outcome):
+def test_what_became_of_a_job_is_read_back_as_written(processed: ProcessedSite):
+    outcome = processed.outcome
     again = read_outcome(outcome.folder)
     assert (again.status, again.message, again.counts) == (outcome.status, outcome.message, outcome.counts)
     assert again.merge.key == outcome.merge.key
