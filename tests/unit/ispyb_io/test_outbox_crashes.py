@@ -9,6 +9,7 @@ import contextlib
 import multiprocessing
 import os
 import random
+import re
 import secrets
 import shutil
 import signal
@@ -38,7 +39,7 @@ FORK = multiprocessing.get_context("fork")
 HERE = "here"
 KEY = "processing1"
 RUNNING, SUCCESS, FAILED = ResultStatus
-EVERY = {"sqlite": 7, "mysql": 23}
+EVERY = {"sqlite": 11, "mysql": 29}
 """Every how manieth crash point has its turn, from a random one on: over a few runs all have."""
 
 
@@ -127,11 +128,23 @@ def in_child(act: Callable[..., None], *arguments: Any) -> int:
 
 
 def snapshot(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
-    """All that we write but ids, which a rolled back transaction may use up, and times of writing."""
+    """All that we write but ids, which a rolled back transaction may use up, and times of writing.
+
+    Where a text names the id of a program, what that program is known by stands for it.
+    """
     left_out = ("recordTimeStamp", "autoProc")
+    known_by = {
+        str(row["autoProcProgramId"]): row["processingEnvironment"] for row in rows(engine, RESULT_TABLES[0])
+    }
+
+    def timeless(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return re.sub(r"program (\d+)", lambda match: f"program {known_by[match[1]]}", value)
+
     return {
         table(model).name: [
-            tuple(value for name, value in row.items() if not name.startswith(left_out))
+            tuple(timeless(value) for name, value in row.items() if not name.startswith(left_out))
             for row in rows(engine, model)
         ]
         for model in RESULT_TABLES
