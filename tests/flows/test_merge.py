@@ -10,7 +10,9 @@ import pytest
 
 from flows.folder_lock import LOCK
 from flows.group_file import GROUP_FILE
+from flows.job import ProcessRequest
 from flows.merge import MergeRequest, run_merge
+from flows.process import run_process
 from flows.settings import SiteSettings
 from ispyb_io.ledger_records import WorkStatus
 from ssx_processing.errors import SettingsError
@@ -83,24 +85,22 @@ def test_what_was_never_processed_cannot_be_merged(group_id: int, site: SiteSett
         run_merge(MergeRequest(group_id=group_id))
 
 
-def test_a_result_stands_when_merging_or_processing_it_again_fails(
-    chip: SimulatedChip, ispyb: Engine, site: SiteSettings, tmp_path: Path
-):
-    group_id = enter_chip(ispyb, chip, CHIP).group_id
-    (report,) = run_process(ProcessRequest(group_id=group_id), site).reports
-    (before,) = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxProcessing")
+def test_a_result_stands_when_merging_or_processing_it_again_fails(processed: ProcessedSite):
+    group_id, folder = processed.group_id, processed.folder
+    (report,) = processed.outcome.reports
+    (before,) = rows(folder / "ledger.sqlite", "SELECT * FROM SsxProcessing")
     report.unlink()
     report.mkdir()  # where none can be written
     with pytest.raises(IsADirectoryError):
         run_merge(MergeRequest(group_id=group_id))
-    assert_stands(before, 2, tmp_path)
+    assert_stands(before, 2, folder)
     with pytest.raises(IsADirectoryError):
-        run_process(ProcessRequest(group_id=group_id), site)
-    assert_stands(before, 3, tmp_path)
+        run_process(ProcessRequest(group_id=group_id), SiteSettings())
+    assert_stands(before, 3, folder)
 
     report.rmdir()
     assert run_merge(MergeRequest(group_id=group_id)).status is WorkStatus.SUCCESS
-    (after,) = rows(tmp_path / "ledger.sqlite", "SELECT status, message FROM SsxProcessing")
+    (after,) = rows(folder / "ledger.sqlite", "SELECT status, message FROM SsxProcessing")
     assert after == {"status": "success", "message": before["message"]}
 
 

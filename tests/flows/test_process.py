@@ -11,7 +11,7 @@ from prefect.client.orchestration import get_client
 from sqlalchemy import Engine
 
 from flows.job import ProcessRequest
-from flows.outcome import PartialResultError, read_outcome
+from flows.outcome import Outcome, PartialResultError, read_outcome
 from flows.process import run_process
 from flows.settings import SiteSettings
 from ispyb_io.ledger_records import WorkStatus
