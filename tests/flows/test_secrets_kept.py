@@ -41,6 +41,7 @@ def assert_kept(folder: Path, *outputs: str) -> None:
     assert [path for path in files if PASSWORD.encode() in path.read_bytes()] == []
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_password_and_so_does_one_that_fails(
     server: MariadbServer, chip: SimulatedChip, tmp_path: Path
 ):
@@ -49,7 +50,12 @@ def test_a_run_keeps_the_password_and_so_does_one_that_fails(
     create_ispyb_tables(engine)
     group_id = enter_chip(engine, chip, CHIP).group_id
     engine.dispose()
-    site = {"SSX_LEDGER_URL": url, "SSX_PROCESSING_FOLDER": f"{tmp_path}/results", "SSX_N_WORKERS": "2"}
+    site = {
+        "SSX_LEDGER_URL": url,
+        "SSX_PROCESSING_FOLDER": f"{tmp_path}/results",
+        "SSX_N_WORKERS": "2",
+        "SSX_PROCESSING": '{"frames_per_chunk": 40, "calibration": {"n_frames": 40}}',
+    }
     process = (DEBUG, "process", "--group", str(group_id))
     good = ssx(*process, cwd=tmp_path, SSX_ISPYB_URL=url, **site)
     assert good.returncode == 0, good.stderr
