@@ -99,7 +99,8 @@ def test_wrong_settings_are_one_line(
     [
         (("process", "--group", "1"), "no ISPyB is configured"),
         (("watch", "--once"), "no ISPyB is configured"),
-        (("merge", "nowhere"), "ssx-ledger.sqlite: no such database file"),
+        (("merge", "./nowhere"), "nowhere/ssx-ledger.sqlite: no such database file"),
+        (("merge", "nowhere"), "there is no processing group nowhere; ssx groups lists them"),
         (("show", "7"), "group 7 has no result"),
         (("process", *LYSOZYME), "give either image files or the id of a group"),
         (("process", "a.h5", *LYSOZYME), "need a folder; give --out DIR"),
@@ -111,7 +112,7 @@ def test_requests_that_cannot_be_met_are_one_line(arguments: tuple[str, ...], me
 
 def test_wrong_requests_leave_nothing_behind(tmp_path: Path):
     ssx("process", "a.h5", *LYSOZYME, "--out", "out", cwd=tmp_path)
-    ssx("merge", "nowhere", cwd=tmp_path)
+    ssx("merge", "./nowhere", cwd=tmp_path)
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "nowhere").exists()
 
