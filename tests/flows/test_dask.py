@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,9 +35,16 @@ def test_a_group_is_processed_on_a_cluster_though_a_worker_is_killed_in_mid_chun
     monkeypatch.setenv("SSX_EXECUTOR", "dask")
     monkeypatch.setenv("SSX_DASK_SCHEDULER", cluster.address)
     killed: list[int] = []
-    arguments = (cluster.address, tmp_path, killed)
-    threading.Thread(target=kill_a_busy_worker, args=arguments, daemon=True).start()
-    outcome = run_process(ProcessRequest(group_id=group_id), SiteSettings())
+    ended = threading.Event()
+    with Client(cluster.address, timeout=120, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=120)  # else the run may be over before the killer is connected
+        killer = threading.Thread(target=kill_a_busy_worker, args=(client, tmp_path, killed, ended))
+        killer.start()
+        try:
+            outcome = run_process(ProcessRequest(group_id=group_id), SiteSettings())
+        finally:
+            ended.set()
+            killer.join()
     assert len(killed) == 1
     assert (outcome.status, outcome.chunks_done) == (WorkStatus.SUCCESS, N_CHUNKS)
     chunks = rows(tmp_path / "ledger.sqlite", "SELECT status FROM SsxChunk")
@@ -46,16 +52,13 @@ def test_a_group_is_processed_on_a_cluster_though_a_worker_is_killed_in_mid_chun
     assert len(list(tmp_path.glob("processing/*/*/chunks/[!.]*"))) == N_CHUNKS
 
 
-def kill_a_busy_worker(address: str, folder: Path, killed: list[int]) -> None:
+def kill_a_busy_worker(client: Client, folder: Path, killed: list[int], ended: threading.Event) -> None:
     """Wait until the first chunk is there and a worker computes another; kill that worker."""
-    with Client(address, set_as_default=False) as client:
-        while not killed:
-            time.sleep(0.01)
-            if not list(folder.glob("processing/*/*/chunks/[!.]*")):
-                continue
-            processing: Any = client.processing()
-            busy = [worker for worker, keys in processing.items() if keys]
-            if busy:
-                pids: Any = client.run(os.getpid, workers=busy[:1])
-                os.kill(pids[busy[0]], signal.SIGKILL)
-                killed.append(pids[busy[0]])
+    pids: Any = client.run(os.getpid)
+    while not killed and not ended.wait(0.01):
+        if not list(folder.glob("processing/*/*/chunks/[!.]*")):
+            continue
+        processing: Any = client.processing()
+        for worker in [worker for worker, keys in processing.items() if keys and worker in pids][:1]:
+            os.kill(pids[worker], signal.SIGKILL)
+            killed.append(pids[worker])
