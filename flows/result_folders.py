@@ -39,6 +39,11 @@ def result_of_name(name: str) -> tuple[int | None, Path | None]:
     from flows.settings import SiteSettings
 
     with open_databases(SiteSettings()) as databases:
+        if not databases.ledger.find_groups(name):
+            raise SettingsError(
+                f"{name} is neither a folder here nor a processing group; ssx status lists the results, "
+                "ssx groups the groups"
+            )
         group = group_named(name, databases.ledger)
         if group.data_collection_group_id is not None:
             return group.data_collection_group_id, None

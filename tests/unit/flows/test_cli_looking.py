@@ -76,10 +76,13 @@ def test_a_folder_in_the_place_of_the_page_is_refused_before_images_are_read(giv
         (("view", "CHIP", "--lattice"), "--lattice needs a cell: give --result GROUP|FOLDER, or --cell"),
         (("view", "CHIP", "--cell", "1,2,3,4,5,6"), "--cell and --space-group have no say without --lattice"),
         (("view", "CHIP", "--result", "no", "--geometry", "a.geom"), "both say where the detector is"),
-        (("view", "--result", "nowhere", "--lattice"), "nothing was processed here"),
-        (("geometry", "nowhere"), "nothing was processed here"),
+        (
+            ("view", "--result", "nowhere", "--lattice"),
+            "nowhere is neither a folder here nor a processing group",
+        ),
+        (("geometry", "./nowhere"), "nothing was processed here"),
         (("geometry", "nowhere", "--out", "a.txt"), "--out a.txt: name a file that ends in .expt or .geom"),
-        (("recut", "nowhere"), "nothing was processed here"),
+        (("recut", "nowhere"), "nowhere is neither a folder here nor a processing group"),
         (("recut", "7"), "group 7 was never processed"),
     ],
 )
