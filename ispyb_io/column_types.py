@@ -64,3 +64,6 @@ class LocalTime(TypeDecorator[datetime.datetime]):
 
 
 TYPES = {float: Float, datetime.datetime: LocalTime, int: Integer}
+
+CELL_COLUMNS = ("cell_a", "cell_b", "cell_c", "cell_alpha", "cell_beta", "cell_gamma")
+"""Unit cell of Crystal and of AutoProcIntegration, in the order of ours."""

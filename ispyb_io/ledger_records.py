@@ -1,6 +1,7 @@
 """What the ledger takes and gives, in our names."""
 
 import datetime
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -140,6 +141,12 @@ class Chunk(Record):
         if self.stop <= self.start:
             raise ValueError(f"chunk {self.index} has no frames: start {self.start}, stop {self.stop}")
         return self
+
+
+def newest_result(processings: Iterable[Processing]) -> Processing | None:
+    """The processing that ended last of those with a result; None if none has one."""
+    with_result = (processing for processing in processings if processing.status.has_result)
+    return max(with_result, key=lambda processing: str(processing.ended), default=None)
 
 
 def group_from(row: Row[Any]) -> ProcessingGroup:

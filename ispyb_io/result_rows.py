@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Table, select
 
 from ispyb_io import result_tables as results_in
 from ispyb_io import site_tables
+from ispyb_io.column_types import CELL_COLUMNS
 from ispyb_io.flavour import Flavour
 from ispyb_io.results import (
     Attachment,
@@ -33,7 +34,6 @@ SCALING = table(results_in.AutoProcScaling)
 STATISTICS = table(results_in.AutoProcScalingStatistics)
 HAS_INTEGRATION = table(results_in.AutoProcScaling_has_Int)
 MESSAGE = table(site_tables.AutoProcProgramMessage)
-CELL_COLUMNS = ("cell_a", "cell_b", "cell_c", "cell_alpha", "cell_beta", "cell_gamma")
 NO_LONGER = "no longer: "
 
 

@@ -1,4 +1,4 @@
-"""Rows by their ids, with the columns that the database at hand has."""
+"""Rows by the values of a column, with the columns that the database at hand has."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -7,16 +7,19 @@ from sqlalchemy import Connection, RowMapping, Select, Table, select
 
 from ispyb_io.flavour import Flavour
 
-IDS_PER_QUERY = 500
+VALUES_PER_QUERY = 500
 
 
 def rows_of(
-    connection: Connection, query: Select[Any], column: Any, ids: Iterable[int]
+    connection: Connection,
+    query: Select[*tuple[Any, ...]],
+    column: Any,
+    values: Iterable[int] | Iterable[str],
 ) -> Iterable[RowMapping]:
-    """Rows whose column is one of the ids, a few hundred ids at a time."""
-    ordered = sorted(ids)
-    for start in range(0, len(ordered), IDS_PER_QUERY):
-        part = query.where(column.in_(ordered[start : start + IDS_PER_QUERY]))
+    """Rows whose column has one of the values, a few hundred values at a time."""
+    ordered = sorted(values)
+    for start in range(0, len(ordered), VALUES_PER_QUERY):
+        part = query.where(column.in_(ordered[start : start + VALUES_PER_QUERY]))
         yield from connection.execute(part).mappings()
 
 

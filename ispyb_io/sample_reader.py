@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import Connection, RowMapping, Table
 
 from ispyb_io import tables
+from ispyb_io.column_types import CELL_COLUMNS
 from ispyb_io.flavour import Flavour
 from ispyb_io.records import Sample, SampleComponent, UnitCell
 from ispyb_io.row_reader import rows_of, select_known, values_of
@@ -16,7 +17,6 @@ IN_SAMPLE, IN_CRYSTAL = table(tables.SampleComposition), table(tables.CrystalCom
 COMPONENT, COMPONENT_TYPE = table(tables.Component), table(tables.ComponentType)
 CONCENTRATION_TYPE = table(tables.ConcentrationType)
 IN_SAMPLE_GROUP = table(tables.BLSampleGroup_has_BLSample)
-CELL_COLUMNS = ("cell_a", "cell_b", "cell_c", "cell_alpha", "cell_beta", "cell_gamma")
 
 Components = dict[int, list[SampleComponent]]
 """By sample or crystal."""

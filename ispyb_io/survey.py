@@ -9,13 +9,13 @@ from sqlalchemy import Connection, RowMapping, func, select
 
 from ispyb_io import result_tables, tables
 from ispyb_io.flavour import Flavour
+from ispyb_io.group_columns import COLLECTION, GROUP, experiment_type
 from ispyb_io.group_reader import read_groups
 from ispyb_io.protocol import SSX_EXPERIMENT_TYPES, plain_label
 from ispyb_io.records import DataCollectionGroup, Record
 from ispyb_io.row_reader import rows_of, select_known, values_of
 from ispyb_io.tables import table
 
-GROUP, COLLECTION = table(tables.DataCollectionGroup), table(tables.DataCollection)
 SESSION, PROPOSAL = table(tables.BLSession), table(tables.Proposal)
 SSX = table(tables.SSXDataCollection)
 PROGRAM = table(result_tables.AutoProcProgram)
@@ -57,7 +57,7 @@ def latest_groups(
     serial = {plain_label(name) for name in SSX_EXPERIMENT_TYPES}
     mine: list[int] = []
     others: dict[int, str | None] = {}
-    for group_id, label in _newest(connection, scope):
+    for group_id, label in _newest(connection, flavour, scope):
         if len(mine) == scope.n_groups:
             break
         if plain_label(label or "") in serial:
@@ -67,9 +67,9 @@ def latest_groups(
     return read_groups(connection, flavour, mine), _overlooked(connection, flavour, others, scope.n_groups)
 
 
-def _newest(connection: Connection, scope: Scope) -> Iterable[tuple[int, str | None]]:
+def _newest(connection: Connection, flavour: Flavour, scope: Scope) -> Iterable[tuple[int, str | None]]:
     query = (
-        select(GROUP.c.dataCollectionGroupId, GROUP.c.experimentType)
+        select(GROUP.c.dataCollectionGroupId, experiment_type(flavour))
         .join(SESSION, SESSION.c.sessionId == GROUP.c.sessionId)
         .join(PROPOSAL, PROPOSAL.c.proposalId == SESSION.c.proposalId)
         .order_by(GROUP.c.dataCollectionGroupId.desc())
@@ -123,15 +123,12 @@ def _why_serial(row: RowMapping, label: str | None, with_ssx: Collection[int]) -
 
 def templates_in(connection: Connection, directories: Collection[Path]) -> dict[Path, set[str]]:
     """File templates of all data collections, of whatever group, that have these directories."""
-    spelt = sorted({f"{directory}{end}" for directory in directories for end in ("", "/")})
+    spelt = {f"{directory}{end}" for directory in directories for end in ("", "/")}
     found: dict[Path, set[str]] = {directory: set() for directory in directories}
-    for start in range(0, len(spelt), 500):
-        query = select(COLLECTION.c.imageDirectory, COLLECTION.c.fileTemplate).where(
-            COLLECTION.c.imageDirectory.in_(spelt[start : start + 500])
-        )
-        for directory, template in connection.execute(query):
-            if template:
-                found.setdefault(Path(directory), set()).add(template)
+    query = select(COLLECTION.c.imageDirectory, COLLECTION.c.fileTemplate)
+    for row in rows_of(connection, query, COLLECTION.c.imageDirectory, spelt):
+        if row["fileTemplate"]:
+            found.setdefault(Path(row["imageDirectory"]), set()).add(row["fileTemplate"])
     return found
 
 

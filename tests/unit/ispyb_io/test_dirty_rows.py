@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import Engine, inspect, text
 
 from ispyb_io.beamline import CollectedChip, CollectedIds, write_collected_chip
+from ispyb_io.flavour import Flavour
 from ispyb_io.orm_client import OrmClient
 from ispyb_io.protocol import SSX_EXPERIMENT_TYPES
 from ispyb_io.records import (
@@ -17,6 +18,7 @@ from ispyb_io.records import (
     SampleComponent,
     SsxDetails,
 )
+from ispyb_io.survey import Scope, latest_groups
 
 from .conftest import PUBLISHED
 
@@ -139,8 +141,17 @@ def test_diamonds_experiment_type_goes_before_the_label(
     assert client.find_groups(experiment_types=["Serial Fixed"]) == [client.group(ids.group_id)]
     assert client.related_groups(ids.group_id, Relation.SAMPLE) == [client.group(ids.group_id)]
     assert client.group(ids.group_id).experiment_type == "Serial Fixed"
+    assert surveyed(diamond_ispyb) == [ids.group_id]
     run(diamond_ispyb, f"{set_label}, experimentTypeId = 37")
     assert client.find_groups() == []
+    assert surveyed(diamond_ispyb) == []
+
+
+def surveyed(engine: Engine) -> list[int]:
+    """Groups that a survey of the latest takes for serial."""
+    with engine.connect() as connection:
+        groups, _ = latest_groups(connection, Flavour.of(connection), Scope())
+    return [group.group_id for group in groups]
 
 
 def test_the_sample_of_a_group_without_one_is_that_of_its_data_collections(
