@@ -14,7 +14,7 @@ from flows.settings import SiteSettings
 from ispyb_io.engines import destination_of, open_engine
 from ispyb_io.group_copies import GroupCopies
 from ispyb_io.ledger import Ledger
-from ispyb_io.ledger_records import Processing
+from ispyb_io.ledger_records import Processing, newest_result
 from ispyb_io.orm_client import OrmClient
 from ispyb_io.outbox import Outbox
 from ispyb_io.protocol import IspybClient, UnavailableError
@@ -195,8 +195,8 @@ def processing_of(ledger: Ledger, group_id: int | None, folder: Path | None) -> 
     processings = ledger.processings(data_collection_group_id=group_id)
     if folder is not None:
         processings = [processing for processing in processings if processing.folder == folder]
-    with_result = [processing for processing in processings if processing.status.has_result]
-    if not with_result:
+    newest = newest_result(processings)
+    if newest is None:
         what = folder or f"group {group_id}"
         raise SettingsError(f"{what} has no result; see ssx status, run ssx process first")
-    return max(with_result, key=lambda processing: str(processing.ended))
+    return newest

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from flows.data_set_run import DataSetRun
@@ -13,7 +12,7 @@ from flows.job import Job, merged_mappings, sample_folder, site_folder
 from flows.permissions import check_across, check_files
 from flows.processed_job import changed_settings, processed_before, with_paths_if_there
 from flows.settings import SiteSettings
-from ispyb_io.ledger_records import Processing, ProcessingGroup
+from ispyb_io.ledger_records import Processing, ProcessingGroup, newest_result
 from ispyb_io.protocol import IspybError
 from ispyb_io.records import DataCollectionGroup
 from ssx_processing.errors import SettingsError, SsxError
@@ -135,33 +134,15 @@ def job_of_members(
     home = with_paths_if_there(
         next(g for g in collected if g.group_id == first.data_collection_group_id), site
     )
-    merges = [p for p in databases.ledger.processings(group_id=group.group_id) if p.status.has_result]
-    last = max(merges, key=lambda p: str(p.ended), default=None)
+    last = newest_result(databases.ledger.processings(group_id=group.group_id))
     before = merged_mappings(first.settings, {"merging": last.settings["merging"]} if last else {})
     settings = changed_settings(first.model_copy(update={"settings": before}), overrides)
-    folder = last.folder if last else merged_folder(group, home, site)
+    folder = last.folder if last else site_folder(site.merged_folder, home, folder_name(group)).resolve()
     of_sample = sample_folder(home, first.folder, site)
     check_files(site, group.proposal, settings=settings, others=(folder, of_sample))
     data_sets = tuple(run.data_set for run in runs)
     job = Job(group.name, data_sets, settings, folder, None, of_sample, group, collected)
     return MergePlan(job, runs, before)
-
-
-def merged_folder(group: ProcessingGroup, home: DataCollectionGroup, site: SiteSettings) -> Path:
-    """Where the results of a chosen group go, by the site's template.
-
-    Parameters
-    ----------
-    home
-        Group of ISPyB of its first member.
-    """
-    directory = home.data_collections[0].image_directory
-    if directory is None:
-        raise SettingsError(
-            f"data collection {home.data_collections[0].data_collection_id} has no imageDirectory in ISPyB, "
-            "so no folder for the merge is known; set SSX_MERGED_FOLDER to one without {image_directory}"
-        )
-    return site_folder(site.merged_folder, home, directory, folder_name(group)).resolve()
 
 
 def _cells_agree(one: UnitCell, other: UnitCell) -> bool:

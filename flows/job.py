@@ -164,13 +164,7 @@ def merged_mappings(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[
 
 def group_folder(group: DataCollectionGroup, site: SiteSettings) -> Path:
     """Where the site wants the results of a group."""
-    directory = group.data_collections[0].image_directory
-    if directory is None:
-        raise SettingsError(
-            f"data collection {group.data_collections[0].data_collection_id} has no imageDirectory in ISPyB; "
-            "say where they lie (SSX_IMAGE_PATH_TEMPLATES), or name the images: ssx process FILE ..."
-        )
-    return site_folder(site.processing_folder, group, directory)
+    return site_folder(site.processing_folder, group)
 
 
 def sample_folder(group: DataCollectionGroup, folder: Path, site: SiteSettings) -> Path:
@@ -181,21 +175,30 @@ def sample_folder(group: DataCollectionGroup, folder: Path, site: SiteSettings) 
     folder
         Where the results of the group go.
     """
-    directory = group.data_collections[0].image_directory
+    is_placed = group.data_collections[0].image_directory is not None
     protein = group.sample.protein_acronym.strip() if group.sample else ""
-    if not protein or directory is None or folder != group_folder(group, site).resolve():
+    if not protein or not is_placed or folder != group_folder(group, site).resolve():
         return folder
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", protein)
-    samples = (
-        site_folder(site.samples_folder, group, directory)
-        if site.samples_folder
-        else folder.parent / "samples"
-    )
+    samples = site_folder(site.samples_folder, group) if site.samples_folder else folder.parent / "samples"
     return samples.resolve() / name
 
 
-def site_folder(template: str, group: DataCollectionGroup, directory: Path, name: str = "") -> Path:
-    """Folder by a template of the site; ``name`` is that of a chosen group."""
+def site_folder(template: str, group: DataCollectionGroup, name: str = "") -> Path:
+    """Folder by a template of the site; ``name`` is that of a chosen group.
+
+    Raises
+    ------
+    SettingsError
+        Nothing says where the images of the group are.
+    """
+    first = group.data_collections[0]
+    directory = first.image_directory
+    if directory is None:
+        raise SettingsError(
+            f"data collection {first.data_collection_id} has no imageDirectory in ISPyB; "
+            "say where they lie (SSX_IMAGE_PATH_TEMPLATES), or name the images: ssx process FILE ..."
+        )
     text = template.format(
         image_directory=directory,
         proposal=group.proposal,

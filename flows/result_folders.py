@@ -37,6 +37,7 @@ def result_of_name(name: str) -> tuple[int | None, Path | None]:
     from flows.databases import open_databases
     from flows.group_names import group_named
     from flows.settings import SiteSettings
+    from ispyb_io.ledger_records import newest_result
 
     with open_databases(SiteSettings()) as databases:
         if not databases.ledger.find_groups(name):
@@ -47,10 +48,10 @@ def result_of_name(name: str) -> tuple[int | None, Path | None]:
         group = group_named(name, databases.ledger)
         if group.data_collection_group_id is not None:
             return group.data_collection_group_id, None
-        merges = [p for p in databases.ledger.processings(group_id=group.group_id) if p.status.has_result]
-    if not merges:
+        last = newest_result(databases.ledger.processings(group_id=group.group_id))
+    if last is None:
         raise SettingsError(f"the group {name} was never merged; run ssx merge {name!r}")
-    return None, max(merges, key=lambda processing: str(processing.ended)).folder
+    return None, last.folder
 
 
 @dataclass(frozen=True)
