@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ class GroupFacts:
 def write_group_file(facts: GroupFacts) -> Path:
     """Write the file into the merge's folder, whole or not at all; returns its path."""
     group, merge = facts.group, facts.merge
+    merged = _merged_by_chunk(merge.folder)
     content = {
         "name": group.name,
         "kind": group.kind,
@@ -44,7 +46,7 @@ def write_group_file(facts: GroupFacts) -> Path:
         "rule": group.rule.model_dump(mode="json") if group.rule else None,
         "created_by": group.created_by,
         "created_at": group.created_at.isoformat(),
-        "members": [_member(member, facts) for member in facts.members],
+        "members": [_member(member, facts, merged) for member in facts.members],
         "merge": {"key": merge.key, "lattices_merged": merge.lattices_merged, "missing": list(merge.missing)},
         "settings": {
             "sample": facts.runs[0].settings.sample.model_dump(mode="json"),
@@ -65,7 +67,15 @@ def folders_in_group_file(path: Path) -> tuple[Path, ...]:
     return tuple(Path(member["processed_in"]) for member in members if member["merged"])
 
 
-def _member(member: Member, facts: GroupFacts) -> dict[str, Any]:
+def _merged_by_chunk(merge_folder: Path) -> Mapping[str, int]:
+    """How many lattices of each chunk were merged."""
+    import pandas as pd  # takes long, and reports of failures do without
+
+    table = pd.read_parquet(merge_folder / "lattices.parquet", columns=["chunk", "filter_reason"])
+    return Counter(table.loc[table["filter_reason"] == "", "chunk"])
+
+
+def _member(member: Member, facts: GroupFacts, merged: Mapping[str, int]) -> dict[str, Any]:
     id_ = member.data_collection_id
     run = next((run for run in facts.runs if _id(run) == id_), None)
     content = {
@@ -76,10 +86,6 @@ def _member(member: Member, facts: GroupFacts) -> dict[str, Any]:
     }
     if run is None:
         return {**content, "merged": False}
-    import pandas as pd  # takes long, and reports of failures do without
-
-    table = pd.read_parquet(facts.merge.folder / "lattices.parquet", columns=["chunk", "filter_reason"])
-    of_run = table["chunk"].isin([chunk_job.key for chunk_job in run.chunk_jobs])
     return {
         **content,
         "merged": True,
@@ -87,7 +93,7 @@ def _member(member: Member, facts: GroupFacts) -> dict[str, Any]:
         "last_image": run.plan.frames_total,
         "frames_total": run.counts.frames_total,
         "lattices_indexed": run.counts.lattices_indexed,
-        "lattices_merged": int((of_run & (table["filter_reason"] == "")).sum()),
+        "lattices_merged": sum(merged.get(chunk_job.key, 0) for chunk_job in run.chunk_jobs),
         "processed_in": str(run.data_set.folder),
     }
 

@@ -48,13 +48,13 @@ def group_named(name: str | int, ledger: Ledger) -> ProcessingGroup:
     return found[0]
 
 
-def folder_name(group: ProcessingGroup) -> str:
+def folder_name(name: str, number: int) -> str:
     """Name of a group's folder; one that had to be changed has the group's number, so that none is shared.
 
     Examples
     --------
-    >>> re.sub("[^A-Za-z0-9_.+-]", "_", "lyso dark")
-    'lyso_dark'
+    >>> folder_name("lyso-dark", 7), folder_name("lyso dark", 8)
+    ('lyso-dark', 'lyso_dark-8')
     """
-    name = re.sub("[^A-Za-z0-9_.+-]", "_", group.name)
-    return name if name == group.name else f"{name}-{group.group_id}"
+    changed = re.sub("[^A-Za-z0-9_.+-]", "_", name)
+    return changed if changed == name else f"{changed}-{number}"

@@ -16,6 +16,17 @@ from ssx_processing.errors import ImageReadError, SettingsError
 NUMBER_IN_TEMPLATE = re.compile(r"#+|%0?\d*d")
 
 
+def files_like(template: str) -> re.Pattern[str]:
+    """Names of the files that a template stands for.
+
+    Examples
+    --------
+    >>> bool(files_like("a_####.cbf").fullmatch("a_0001.cbf"))
+    True
+    """
+    return re.compile(r"\d+".join(map(re.escape, NUMBER_IN_TEMPLATE.split(template))))
+
+
 def with_image_paths(group: DataCollectionGroup, site: SiteSettings) -> DataCollectionGroup:
     """The group with directory and file template of each data collection, as far as the site knows them.
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 
 from ispyb_io.protocol import plain_label
 from ispyb_io.records import DataCollectionGroup, Offers, Record
+from ispyb_io.ssx_files import CELLS_NAME, STATS_NAME
 
 SSX_PAGE = frozenset({"SSX-Chip", "SSX-Jet"})
 SERIAL = frozenset({"Serial Fixed", "Serial Jet"})
-STATS, CELLS = "ssx_stats.json", "ssx_cells.json"
 MOST_RUNS = 100
 """Data collections of a group that py-ispyb-ui's SSX page asks for."""
 
@@ -62,10 +62,8 @@ def _synchweb_of_site(offers: Offers) -> Iterator[Shown]:
         yield Shown(page=page, shown=False, what="experimentType knows no Serial Fixed and no Serial Jet")
         return
     yield Shown(page=page, shown=True, what="merged results of Serial Fixed and Serial Jet groups")
-    messages = (
-        "AutoProcProgramMessage" not in offers.missing_tables and "AutoProcProgramMessage" in offers.tables
-    )
-    where = "the message of the program" + (" and its list of messages" if messages else "")
+    messages = " and its list of messages" if "AutoProcProgramMessage" in offers.tables else ""
+    where = f"the message of the program{messages}"
     yield Shown(
         page=page, shown=True, what=f"hit and indexing rates as text, in {where}; nowhere as a figure"
     )
@@ -99,11 +97,11 @@ def _py_ispyb(group: DataCollectionGroup, attached: Mapping[int, Counter[str]]) 
         what = f"{unknown} of {len(collections)} data collections have no numberOfImages: rates are wrong"
         yield Shown(page=page, shown=False, what=what)
     counts = [attached.get(d.data_collection_id, Counter()) for d in collections]
-    with_files = sum(count[STATS] > 0 and count[CELLS] > 0 for count in counts)
+    with_files = sum(count[STATS_NAME] > 0 and count[CELLS_NAME] > 0 for count in counts)
     what = f"hit rates and cells of {with_files} of {len(collections)} data collections"
     yield Shown(page=page, shown=with_files > 0, what=what)
-    if twice := sum(count[STATS] > 1 for count in counts):
-        what = f"{twice} data collections have several {STATS}: their hits count double"
+    if twice := sum(count[STATS_NAME] > 1 for count in counts):
+        what = f"{twice} data collections have several {STATS_NAME}: their hits count double"
         yield Shown(page=page, shown=False, what=what)
 
 

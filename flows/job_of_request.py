@@ -1,13 +1,12 @@
 """From a request, for files or a group, to the job: looks at the files."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flows import permissions
 from flows.databases import Databases
-from flows.image_paths import NUMBER_IN_TEMPLATE, with_image_paths
+from flows.image_paths import NUMBER_IN_TEMPLATE, files_like, with_image_paths
 from flows.job import (
     DataSet,
     Job,
@@ -161,8 +160,7 @@ def files_of(collection: DataCollection) -> list[Path]:
         )
     paths = [directory / template]
     if NUMBER_IN_TEMPLATE.search(template):
-        parts = NUMBER_IN_TEMPLATE.split(template)
-        pattern = re.compile(r"\d+".join(map(re.escape, parts)))
+        pattern = files_like(template)
         inside = directory.iterdir() if directory.is_dir() else ()
         paths = sorted(path for path in inside if pattern.fullmatch(path.name))
     if not paths or not paths[0].is_file():

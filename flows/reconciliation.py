@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from flows.event_chains import collection_events
-from flows.image_paths import with_image_paths
-from flows.job_of_request import NUMBER_IN_TEMPLATE, files_of
+from flows.image_paths import NUMBER_IN_TEMPLATE, files_like, with_image_paths
+from flows.job_of_request import files_of
 from flows.messages import one_line
 from flows.permissions import NotAllowedError, check_files
 from flows.settings import SiteSettings
@@ -186,17 +186,6 @@ def _stray(directory: Path, strays: list[str], group: DataCollectionGroup) -> Fi
         what=f"{len(strays)} files in {directory} that no record names: {some}",
         advice=f"without a record they are processed by ssx process {directory / strays[0]} --out DIR",
     )
-
-
-def files_like(template: str) -> re.Pattern[str]:
-    """Names of the files that a template stands for.
-
-    Examples
-    --------
-    >>> bool(files_like("a_####.cbf").fullmatch("a_0001.cbf"))
-    True
-    """
-    return re.compile(r"\d+".join(map(re.escape, NUMBER_IN_TEMPLATE.split(template))))
 
 
 def same_naming(template: str) -> re.Pattern[str]:

@@ -21,6 +21,7 @@ from ispyb_io.tables import table
 from ispyb_io.transactions import reading, writing
 
 OUTBOX = table(SsxOutbox)
+IS_WAITING = OUTBOX.c.state == RecordState.WAITING.value
 DELIVERED_KEPT = datetime.timedelta(days=30)
 """For so long one can still look up what was delivered when."""
 
@@ -80,8 +81,7 @@ class Outbox:
             if result.status is not ResultStatus.FAILED:
                 connection.execute(
                     delete(OUTBOX).where(
-                        OUTBOX.c.state == RecordState.WAITING.value,
-                        OUTBOX.c.destination == self.destination,
+                        self._waits_here,
                         OUTBOX.c.subject == subject,
                         OUTBOX.c.resultKey == result.key,
                         OUTBOX.c.resultStatus == ResultStatus.RUNNING.value,
@@ -107,14 +107,7 @@ class Outbox:
 
     def next_waiting(self) -> OutboxRecord | None:
         """Oldest record that waits for this ISPyB; None if ISPyB has everything."""
-        found = self._records(
-            _in_order()
-            .where(
-                OUTBOX.c.state == RecordState.WAITING.value,
-                OUTBOX.c.destination == self.destination,
-            )
-            .limit(1)
-        )
+        found = self._records(_in_order().where(self._waits_here).limit(1))
         return found[0] if found else None
 
     def records(self, state: RecordState) -> list[OutboxRecord]:
@@ -128,9 +121,7 @@ class Outbox:
 
     def count_waiting(self) -> int:
         """Count the records that wait for this ISPyB."""
-        query = select(func.count()).where(
-            OUTBOX.c.state == RecordState.WAITING.value, OUTBOX.c.destination == self.destination
-        )
+        query = select(func.count()).where(self._waits_here)
         with reading(self._engine) as connection:
             return connection.execute(query).scalar_one()
 
@@ -168,9 +159,7 @@ class Outbox:
         if record_id is None:
             chosen = refused & (OUTBOX.c.destination == self.destination)
         else:
-            elsewhere = (OUTBOX.c.state == RecordState.WAITING.value) & (
-                OUTBOX.c.destination != self.destination
-            )
+            elsewhere = IS_WAITING & (OUTBOX.c.destination != self.destination)
             chosen = (OUTBOX.c.ssxOutboxId == record_id) & (refused | elsewhere)
         changes = {"state": RecordState.WAITING.value, "destination": self.destination}
         with writing(self._engine, "retry") as connection:
@@ -210,15 +199,16 @@ class Outbox:
             )
 
     @property
+    def _waits_here(self) -> ColumnElement[bool]:
+        return IS_WAITING & (OUTBOX.c.destination == self.destination)
+
+    @property
     def _visible(self) -> ColumnElement[bool]:
         return true() if self._proposal is None else func.lower(OUTBOX.c.proposal) == self._proposal.lower()
 
     def _change(self, record: OutboxRecord, **values: Any) -> None:
         """Change a record that still waits; one that went meanwhile, as needless, stays gone."""
-        where = (
-            OUTBOX.c.ssxOutboxId == record.record_id,
-            OUTBOX.c.state == RecordState.WAITING.value,
-        )
+        where = (OUTBOX.c.ssxOutboxId == record.record_id, IS_WAITING)
         with writing(self._engine, "change") as connection:
             connection.execute(update(OUTBOX).where(*where).values(changedAt=self._clock(), **values))
 
