@@ -51,16 +51,6 @@ def surface_positions(
     return out
 
 
-@njit(cache=True, nogil=True)
-def position_gradient(
-    inverse_axes: NDArray[np.float64], column: float, row: float, out: NDArray[np.float64]
-) -> None:
-    """Write into (2, 3) ``out`` how column and row change when the crystal is moved by 1 mm along x, y, z."""
-    for j in range(3):
-        out[0, j] = inverse_axes[1, j] - inverse_axes[0, j] * column
-        out[1, j] = inverse_axes[2, j] - inverse_axes[0, j] * row
-
-
 @njit(cache=True, nogil=True, inline="always")
 def model_spot(
     hkl: NDArray[np.float64],
