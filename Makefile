@@ -20,8 +20,8 @@ demo: environment  ## simulate a chip, find it in an embedded ISPyB, process it,
 	@$(RUN)ssx demo
 
 .PHONY: test
-test: environment  ## all checks: lock, format, lint, types, import contracts, tests
-	@deployments/install-debian-packages.sh --list
+test: environment  ## all checks: lock, format, lint, types, import contracts, tests; as root installs what they need
+	@deployments/install-debian-packages.sh
 	@uv=$$($(GET_UV)) && $$uv lock --quiet --check
 	$(RUN)ruff format --check .
 	$(RUN)ruff check .
