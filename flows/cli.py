@@ -138,7 +138,8 @@ def process_(
     site = start(workers)
     from flows.databases import open_databases
     from flows.job import ProcessRequest
-    from flows.job_of_request import check_files, find_job, job_of_files
+    from flows.job_of_request import find_job, job_of_files
+    from flows.planning import check_files
 
     request = ProcessRequest(
         group_id=group,
@@ -152,10 +153,10 @@ def process_(
     )
     # before Prefect takes its time to start
     if request.files:
-        check_files(job_of_files(request, site))
+        check_files(job_of_files(request, site), site)
     else:
         with open_databases(site) as databases:
-            check_files(find_job(request, site, databases))
+            check_files(find_job(request, site, databases), site)
     from flows.console import print_outcome
     from flows.process import run_process
 

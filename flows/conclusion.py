@@ -55,7 +55,8 @@ def conclude(
     outcome = outcome_of(job, runs, merge, changes, events)
     steps.tell(outcome)
     reports = write_reports(job, runs, steps, merge.folder)
-    records.merged(runs, merge, reports[0])
+    if not outcome.goes_on:
+        records.merged(runs, merge, reports[0])
     outcome = replace(outcome, reports=reports)
     write_outcome(outcome)
     return outcome
@@ -126,6 +127,7 @@ def outcome_of(
         name=job.name,
         folder=job.folder,
         status=WorkStatus.PARTIAL if missing else WorkStatus.SUCCESS,
+        goes_on=any(run.goes_on for run in runs) and not any(run.failures for run in runs),
         message=progress_line(counts, len(chunks), expected, (*missing, *notices)),
         counts=counts,
         chunks_expected=expected,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -15,7 +15,7 @@ from flows.job import DataSet
 from ispyb_io.records import DataCollection
 from ispyb_io.ssx_files import write_ssx_cells, write_ssx_stats
 from ssx_processing.errors import ChunkError
-from ssx_processing.formats.chunk_folder import SUMMARY, read_summary, read_table, write_json
+from ssx_processing.formats.chunk_folder import read_summary, read_table, write_json
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import (
     ChunkSummary,
@@ -25,13 +25,16 @@ from ssx_processing.models import (
     Plan,
     UnitCell,
 )
-from ssx_processing.pipeline.chunk_job import ChunkJob, chunk_summary
+from ssx_processing.pipeline.chunk_job import ChunkJob, chunk_summary, is_done
+from ssx_processing.pipeline.plan import frame_ranges
 from ssx_processing.settings import ProcessingSettings
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from flows.arrival import Arrival
     from flows.chunk_work import ChunkWork  # imports numba
+    from ssx_processing.pipeline.trial import Trial
 
 CELL = ["a", "b", "c", "alpha", "beta", "gamma"]
 
@@ -42,7 +45,8 @@ class DataSetRun:
 
     data_set: DataSet
     plan: Plan
-    chunk_jobs: Sequence[ChunkJob]
+    chunk_jobs: list[ChunkJob]
+    frames_per_chunk: int
     first_chunk: int
     """Index of its first chunk among those of all data sets of the job."""
     summaries: dict[int, ChunkSummary] = field(default_factory=dict)
@@ -53,6 +57,10 @@ class DataSetRun:
     """By place, of the chunks computed or tried by this job."""
     notices: tuple[str, ...] = ()
     """What must be known about the cell that was given."""
+    trial: "Trial | None" = None
+    """What a frame takes."""
+    goes_on: bool = False
+    """It was left while it was still being collected: more frames are to come."""
     _lattices: dict[int, "pd.DataFrame"] = field(default_factory=dict)
     """By place: cells and resolution limits, as far as they were needed."""
 
@@ -83,8 +91,11 @@ class DataSetRun:
         """One sentence for each chunk that failed, in order, and for images that are not in the files."""
         lines = [f"{self.chunk_name(place)}: {reason}" for place, reason in sorted(self.failures.items())]
         there, collection = self.plan.frames_total, self.data_set.collection
-        if collection is not None and (collection.n_images or 0) > there:
-            lines.append(f"images {there + 1}-{collection.n_images}: not in the files")
+        last = 0 if collection is None else collection.n_images or 0
+        if self.goes_on:
+            lines.append(f"images {there + 1}-{last if last > there else '...'}: still to come")
+        elif last > there:
+            lines.append(f"images {there + 1}-{last}: not in the files")
         return tuple(lines)
 
     @property
@@ -95,6 +106,28 @@ class DataSetRun:
             return ()
         said = f"numberOfImages in ISPyB is {collection.n_images}"
         return (f"{said}, the files have {there} frames: all are processed",)
+
+    def grow(self, arrival: "Arrival") -> None:
+        """Take in which files are there by now, and that more frames may come than were planned."""
+        self.chunk_jobs = [replace(job, paths=arrival.paths) for job in self.chunk_jobs]
+        if arrival.expected > self.plan.frames_total:
+            self._plan_up_to(arrival.expected)
+
+    def end_at(self, n_frames: int) -> None:
+        """No frames come after these; the last chunk may be short."""
+        self._plan_up_to(n_frames)
+
+    def leave_at(self, n_frames: int) -> None:
+        """Leave it with these frames; more are to come."""
+        self._plan_up_to(n_frames)
+        self.goes_on = True
+
+    def _plan_up_to(self, n_frames: int) -> None:
+        ranges = frame_ranges(n_frames, self.frames_per_chunk)
+        self.plan = replace(self.plan, frames_total=n_frames, ranges=ranges)
+        any_job = self.chunk_jobs[0]
+        self.chunk_jobs = [replace(any_job, frames=frames) for frames in ranges]
+        write_plan(self)
 
     def chunk_name(self, place: int) -> str:
         """For people, who count from 1."""
@@ -143,7 +176,7 @@ class DataSetRun:
         return [self._lattices[place] for place in self.summaries]
 
 
-def chunk_jobs(
+def jobs_of_plan(
     plan: Plan, settings: ProcessingSettings, calibration_folder: Path, run_folder: Path
 ) -> list[ChunkJob]:
     """The plan's chunks, each with all that a worker needs to know."""
@@ -165,6 +198,7 @@ def write_plan(run: DataSetRun) -> None:
         "plan": asdict(run.plan),
         "geometry": asdict(run.data_set.geometry) if run.data_set.geometry else None,
         "calibration": first.calibration_folder.name,
+        "frames_per_chunk": run.frames_per_chunk,
         "chunks": [chunk_job.key for chunk_job in run.chunk_jobs],
         "settings": first.settings.model_dump(mode="json"),
     }
@@ -194,13 +228,15 @@ def read_run(folder: Path, collection: DataCollection | None, first_chunk: int) 
         identity=content["plan"]["identity"],
         wavelength=content["plan"]["wavelength"],
         geometry_file=geometry.path if geometry else None,
+        frames_there=content["plan"].get("frames_there"),
     )
     settings = ProcessingSettings.model_validate(content["settings"])
-    jobs = chunk_jobs(plan, settings, run_folder.calibrations / content["calibration"], folder)
+    jobs = jobs_of_plan(plan, settings, run_folder.calibrations / content["calibration"], folder)
     data_set = DataSet(content["name"], plan.paths, folder, collection, geometry)
-    run = DataSetRun(data_set, plan, jobs, first_chunk, notices=_cell_notices(jobs))
+    size = content.get("frames_per_chunk", jobs[0].frames.n_frames)  # runs of earlier versions do not say
+    run = DataSetRun(data_set, plan, jobs, size, first_chunk, notices=_cell_notices(jobs))
     for place, chunk_job in enumerate(jobs):
-        if (chunk_job.folder / SUMMARY).is_file():
+        if is_done(chunk_job):
             run.add(place, chunk_summary(chunk_job, reused=True))
         else:
             run.failures[place] = "not processed"

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from flows.data_set_run import DataSetRun
+from flows.expected_work import Ask, ExpectedWork
 from flows.outcome import Outcome
 from flows.result_table import result_rows
 from ssx_processing.models import FrameCounts, Plan
@@ -54,6 +55,18 @@ class ProgressDisplay:
     def note(self, line: str) -> None:
         """Print a line that stays."""
         self._bar.console.print(Text(line), soft_wrap=True)
+
+    def paused(self, ask: Ask) -> Ask:
+        """``ask`` without a bar that runs over the question."""
+
+        def without_bar(work: ExpectedWork) -> bool:
+            self._bar.stop()
+            try:
+                return ask(work)
+            finally:
+                self._bar.start()
+
+        return without_bar
 
     def show(self, run: DataSetRun, place: int) -> None:
         """Take in a chunk that is done or has failed."""

@@ -40,6 +40,9 @@ class ProcessRequest(BaseModel):
     geometry_file: Path | None = None
     """CrystFEL's .geom or DIALS's .expt for files that carry no geometry or a wrong one; else the site's."""
 
+    confirmed: bool = False
+    """Begin it however long it takes."""
+
     @property
     def title(self) -> str:
         """Name of the flow run."""

@@ -23,7 +23,6 @@ from ssx_processing.formats.crystfel_stream import CrystfelStream, is_stream
 from ssx_processing.formats.geometry_file import geometry_identity, read_geometry
 from ssx_processing.formats.stream_geometry import stream_geometry
 from ssx_processing.models import GeometryIdentity
-from ssx_processing.pipeline.plan import make_plan
 
 
 def find_job(request: ProcessRequest, site: SiteSettings, databases: Databases) -> Job:
@@ -67,12 +66,6 @@ def job_of_files(request: ProcessRequest, site: SiteSettings) -> Job:
     name = paths[0].name if len(paths) == 1 else f"{paths[0].name} ... ({len(paths)} files)"
     data_set = DataSet(name, paths, folder, None, geometry_of(request))
     return Job(name, (data_set,), settings, folder, None, sample_folder=folder)
-
-
-def check_files(job: Job) -> None:
-    """Raise what would stop the processing before its first frame."""
-    for data_set in job.data_sets:
-        make_plan(data_set.paths, job.settings, data_set.geometry_file)
 
 
 def job_of_group(request: ProcessRequest, group: DataCollectionGroup, site: SiteSettings) -> Job:

@@ -43,6 +43,8 @@ class Outcome:
     """What ISPyB knows: proposal, sample, protein, ligands, carrier, other components; empty without it."""
     refusals: tuple[str, ...] = ()
     """Why ISPyB takes none, or not all, of the results."""
+    goes_on: bool = False
+    """It was left while the collection went on: there will be another."""
     run_folders: tuple[Path, ...] = ()
     """Of the data sets, in the order of the reports; results of earlier versions do not say."""
 
@@ -77,8 +79,8 @@ class NotRecordedError(UnfinishedResultError):
 
 
 def raise_if_unfinished(outcome: Outcome) -> None:
-    """Nothing ends green unless every chunk is in the result, and ISPyB refused none of it."""
-    if outcome.status is not WorkStatus.SUCCESS:
+    """Nothing ends green unless each chunk there is by now is in the result, and ISPyB refused none of it."""
+    if outcome.status is not WorkStatus.SUCCESS and not outcome.goes_on:
         raise PartialResultError(outcome)
     if outcome.refusals:
         raise NotRecordedError(outcome)

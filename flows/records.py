@@ -191,10 +191,19 @@ class JobRecords:
         )
         self._send(result)
 
-    def finish(self, status: WorkStatus, message: str, counts: dict[str, Any]) -> None:
-        """Enter the outcome of the processing; last of all."""
+    def finish(
+        self, status: WorkStatus, message: str, counts: dict[str, Any], *, goes_on: bool = False
+    ) -> None:
+        """Enter the outcome of the processing; last of all.
+
+        Parameters
+        ----------
+        goes_on
+            The collection does, and the processing with it: none of its attempts is over.
+        """
+        attempts = 0 if goes_on else None
         self.databases.ledger.finish(
-            self.job.key, status, message=message, counts=counts, versions=versions()
+            self.job.key, status, message=message, counts=counts, versions=versions(), attempts=attempts
         )
 
     def settle(self, wait_s: float) -> Sent:

@@ -154,6 +154,10 @@ class SiteSettings(BaseSettings):
     """So long at most a run waits at its end until ISPyB has its results; then they are in the outbox."""
     record_images: bool = False
     """Tell ISPyB of each image: spots, estimated resolution, total intensity (ImageQualityIndicators)."""
+    confirm_cpu_hours: PositiveFloat | None = None
+    """A job that needs more than this is begun only when somebody says yes (--yes, or in the Prefect UI)."""
+    confirm_wait_s: PositiveFloat = 86400.0
+    """So long a run waits for that in the Prefect UI."""
     newer_than: int = Field(default=0, ge=0)
     """The watcher leaves data collections up to this id alone, e.g. those of the years before it came."""
     poll_interval_s: PositiveFloat = 30.0
@@ -161,7 +165,11 @@ class SiteSettings(BaseSettings):
     quiet_time_s: PositiveFloat = 10.0
     """Files that changed within this time are still being written."""
     patience_s: PositiveFloat = 3600.0
-    """So long after a collection the watcher waits for its files before it calls it failed."""
+    """So long after the last frame, or after the end of the collection, frames that are announced are waited
+    for; then what is there is processed, and the result is partial."""
+    live_wait_s: PositiveFloat = 60.0
+    """So long a run waits for the next chunk of a collection that goes on; then the watcher may take up other
+    groups, and comes back when there are more frames."""
     group_attempts: PositiveInt = 3
     """How often the watcher tries a group whose processing fails, or leaves chunks out."""
     chunk_retries: int = Field(default=2, ge=0)
@@ -176,6 +184,11 @@ class SiteSettings(BaseSettings):
                 "executor dask needs dask_scheduler, the address of a scheduler, e.g. tcp://host:8786"
             )
         return self
+
+    @property
+    def workers(self) -> int:
+        """Chunks that are computed at the same time, as far as settings tell."""
+        return self.slurm.jobs * self.slurm.processes if self.executor == "slurm" else self.n_workers
 
     @property
     def chunks_at_once(self) -> int:

@@ -12,20 +12,21 @@ from prefect.runtime import task_run
 
 from flows.chunk_work import ChunkWork, work_on_chunk
 from flows.job import DataSet
+from flows.planning import plan_now
+from flows.settings import SiteSettings
 from flows.steps import LastSteps, merge_step, report_step
 from ssx_processing.models import ChunkSummary, Plan
 from ssx_processing.pipeline.calibrate import calibrate
 from ssx_processing.pipeline.calibration import Calibration
 from ssx_processing.pipeline.chunk_job import ChunkJob
-from ssx_processing.pipeline.plan import make_plan
 from ssx_processing.pipeline.sample import sample_of_plan
 from ssx_processing.settings import ProcessingSettings, RequestedSettings, SampleSettings, StageSettings
 
 
 @task(name="plan", task_run_name="plan {data_set.name}", cache_policy=NO_CACHE, persist_result=False)
-def plan_task(data_set: DataSet, settings: StageSettings) -> Plan:
+def plan_task(data_set: DataSet, settings: StageSettings, site: SiteSettings) -> Plan:
     """Look at the files and cut their frames into chunks."""
-    return make_plan(data_set.paths, settings, data_set.geometry_file)
+    return plan_now(data_set, settings, site)
 
 
 @task(name="sample", cache_policy=NO_CACHE, persist_result=False)

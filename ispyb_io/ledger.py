@@ -114,6 +114,7 @@ class Ledger(GroupLedger):
         counts: Mapping[str, Any] | None = None,
         program_ids: Collection[int] = (),
         versions: Mapping[str, Any] | None = None,
+        attempts: int | None = None,
     ) -> Processing:
         """Enter the outcome of a processing: success, partial or failed.
 
@@ -124,6 +125,8 @@ class Ledger(GroupLedger):
         ----------
         versions
             What computed the result, if others began it.
+        attempts
+            Count attempts from here on anew; None: as they were counted.
         """
         if status in UNFINISHED:
             raise RejectedError(f"{status} is no outcome; expected success, partial or failed")
@@ -142,6 +145,7 @@ class Ledger(GroupLedger):
                     "message": shorten(message, LONGEST_MESSAGE),
                     "counts": before.counts if keep_counts else dict(counts or {}),
                     "versions": before.versions if versions is None else dict(versions),
+                    "attempts": before.attempts if attempts is None else attempts,
                 }
             put(connection, PROCESSING, {"processingKey": key}, values)
             return processing_from(connection.execute(_by_key(key)).one())

@@ -112,11 +112,19 @@ class Plan:
     ranges: tuple[FrameRange, ...]
     """One per chunk, contiguous, in order."""
     identity: str
-    """Stands for the files as they are now: paths, sizes, times of change; the geometry file's content."""
+    """Stands for the files as they are now: paths, sizes, times of change; the geometry file's content. Of
+    files that grow, for the first of them and its first frame."""
     wavelength: float
     """Å."""
     geometry_file: Path | None = None
     """Stands in for the geometry of all files."""
+    frames_there: int | None = None
+    """Of files that grew when it was made: frames, from the first on, that could be read; else None."""
+
+    @property
+    def frames_to_learn_from(self) -> int:
+        """Frames, from the first on, that could be read when it was made."""
+        return self.frames_total if self.frames_there is None else self.frames_there
 
 
 @dataclass(frozen=True)

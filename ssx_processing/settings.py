@@ -304,8 +304,12 @@ class StageSettings(Settings):
     calibration: CalibrationSettings = CalibrationSettings()
     cells: CellSearchSettings = CellSearchSettings()
     merging: MergingSettings = MergingSettings()
-    frames_per_chunk: PositiveInt = 250
-    """Frames of one chunk, the unit that runs in parallel, is retried and reused."""
+    frames_per_chunk: PositiveInt | Literal["auto"] = "auto"
+    """Frames of one chunk, the unit that runs in parallel, is retried and reused; by default by what some
+    frames took."""
+    frames_per_row: PositiveInt | None = None
+    """Chunks chosen so end with a row of the chip, which has so many frames; by default with a run of the
+    events, where ISPyB knows them."""
 
 
 class ProcessingSettings(StageSettings):

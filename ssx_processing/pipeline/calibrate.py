@@ -22,6 +22,7 @@ from ssx_processing.pipeline.population import Rocking
 from ssx_processing.pipeline.spot_size import SpotShapes, spot_radius, spot_shapes
 from ssx_processing.pipeline.stream_calibration import stream_calibration
 from ssx_processing.pipeline.stream_plan import are_streams
+from ssx_processing.pipeline.trial import try_frames
 from ssx_processing.settings import ProcessingSettings, content_key
 
 Progress = Callable[[int, int], None]
@@ -74,7 +75,9 @@ def _learn(
     settings: ProcessingSettings,
     progress: Progress | None,
 ) -> Calibration:
-    chosen = np.unique(np.linspace(0, frames.n_frames - 1, settings.calibration.n_frames).astype(int))
+    chosen = np.unique(
+        np.linspace(0, plan.frames_to_learn_from - 1, settings.calibration.n_frames).astype(int)
+    )
     processor = FrameProcessor(
         frames.geometry, frames.bad_pixels, frames.saturation, settings, underload=frames.underload
     )
@@ -87,6 +90,9 @@ def _learn(
     processor.set_population(processor.population, _expected_rocking(frames.geometry, given, settings))
     groups = panel_groups(frames.geometry, given) if settings.calibration.refine_geometry == "panels" else {}
     refinement = refine_geometry(processor, hits, settings.calibration, groups)
+    peak_radius_px = spot_radius(
+        shapes, hits, processor.geometry, processor.rocking, processor.population.position_error_px
+    )
     return Calibration(
         key=key,
         folder=folder,
@@ -97,9 +103,7 @@ def _learn(
         rocking=processor.rocking,
         population=processor.population,
         refinement=refinement,
-        peak_radius_px=spot_radius(
-            shapes, hits, processor.geometry, processor.rocking, processor.population.position_error_px
-        ),
+        peak_radius_px=peak_radius_px,
         beam_shift_px=refinement.beam_shift_px,
         n_frames=len(spot_lists),
         n_hits=len(hits),
@@ -108,6 +112,7 @@ def _learn(
         cell_notices=check_cell(
             hits, frames.geometry, lambda spots: processor.index(spots).lattices, settings
         ),
+        trial=try_frames(frames, chosen, processor),
     )
 
 

@@ -13,6 +13,7 @@ from ssx_processing.models import Geometry, Panel
 from ssx_processing.pipeline.geometry_export import write_geometry
 from ssx_processing.pipeline.geometry_record import GeometryRefinement
 from ssx_processing.pipeline.population import Population, Rocking
+from ssx_processing.pipeline.trial import Trial
 
 REFINED = "refined"
 """Stem of the geometry files in the folder."""
@@ -46,6 +47,8 @@ class Calibration:
     n_hot_pixels: int
     cell_notices: tuple[str, ...] = ()
     """What must be known about the cell that was given."""
+    trial: Trial | None = None
+    """What a frame takes; None where that was not tried."""
     reused: bool = False
 
 
@@ -92,6 +95,7 @@ def read_calibration(folder: Path, *, reused: bool = False) -> Calibration:
     content = read_summary(folder)
     geometry = content.pop("geometry")
     panels = tuple(Panel(**_tuples(panel)) for panel in geometry.pop("panels"))
+    trial = content.pop("trial", None)  # calibrations of earlier versions have none
     with np.load(folder / "bad_pixels.npz") as file:
         bad_pixels = file["bad_pixels"]
     return Calibration(
@@ -101,6 +105,7 @@ def read_calibration(folder: Path, *, reused: bool = False) -> Calibration:
         rocking=Rocking(**content.pop("rocking")),
         population=Population(**_tuples(content.pop("population"))),
         refinement=GeometryRefinement(**_tuples(content.pop("refinement"))),
+        trial=None if trial is None else Trial(**trial),
         reused=reused,
         **_tuples(content),
     )

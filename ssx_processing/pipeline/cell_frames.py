@@ -30,15 +30,22 @@ class HitSpots:
     """Standard error of a spot across its ray, 1/Å."""
 
 
-def spots_of_hits(frames: FrameSet, settings: StageSettings, progress: Progress | None = None) -> HitSpots:
+def spots_of_hits(
+    frames: FrameSet, settings: StageSettings, progress: Progress | None = None, n_frames: int | None = None
+) -> HitSpots:
     """Find the spots of frames spread evenly over the files, hot pixels left out.
+
+    Parameters
+    ----------
+    n_frames
+        Only the first so many; by default all.
 
     Raises
     ------
     ImageReadError
         None of the frames can be read.
     """
-    chosen = np.unique(np.linspace(0, frames.n_frames - 1, settings.cells.n_frames).astype(int))
+    chosen = np.unique(np.linspace(0, (n_frames or frames.n_frames) - 1, settings.cells.n_frames).astype(int))
     finder = HitFinder(
         frames.geometry,
         frames.bad_pixels,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssx_processing.formats.chunk_folder import read_summary
+from ssx_processing.formats.chunk_folder import SUMMARY, read_summary
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import ChunkSummary, FrameCounts, FrameRange, UnitCell
 from ssx_processing.settings import ProcessingSettings, content_key
@@ -45,6 +45,11 @@ class ChunkJob:
     def hot_pixel_folder(self) -> Path:
         """Where chunks of the same calibration tell each other of hot pixels."""
         return RunFolder(self.run_folder).hot_pixels / self.calibration_folder.name
+
+
+def is_done(job: ChunkJob) -> bool:
+    """Whether the chunk was processed before."""
+    return (job.folder / SUMMARY).is_file()
 
 
 def chunk_summary(job: ChunkJob, *, reused: bool) -> ChunkSummary:

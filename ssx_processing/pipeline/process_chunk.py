@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from ssx_processing import __version__
 from ssx_processing.errors import GeometryError, ImageReadError, SsxError
-from ssx_processing.formats.chunk_folder import SUMMARY, write_chunk
+from ssx_processing.formats.chunk_folder import write_chunk
 from ssx_processing.formats.frames import FrameSet
 from ssx_processing.formats.hot_pixel_files import publish_hot_pixels, published_hot_pixels
 from ssx_processing.kernels.hot_pixels import hot_pixels
 from ssx_processing.models import ChunkSummary
 from ssx_processing.pipeline.calibration import read_calibration
-from ssx_processing.pipeline.chunk_job import ChunkJob, chunk_summary
+from ssx_processing.pipeline.chunk_job import ChunkJob, chunk_summary, is_done
 from ssx_processing.pipeline.chunk_tables import ChunkTables
 from ssx_processing.pipeline.detector_normals import NormalsCollector
 from ssx_processing.pipeline.drift import drift_content
@@ -49,7 +49,7 @@ def process_chunk(job: ChunkJob) -> ChunkSummary:
     DxtbxProcessError
         The process that reads other formats died or hung again and again; trying again may help.
     """
-    if not (job.folder / SUMMARY).is_file():
+    if not is_done(job):
         _compute(job)
         return chunk_summary(job, reused=False)
     return chunk_summary(job, reused=True)

@@ -150,12 +150,13 @@ def search_of_plan(
 ) -> CellSearch:
     """Seek the cell in frames of a data set, or find that this was done; stored in ``cells/<key>``."""
     relevant = settings.model_dump(include={"spots", "cells", "indexing", "calibration"})
-    key = content_key({"stage": "cells", "input": plan.identity, **relevant})
+    of_part = {} if plan.frames_there is None else {"frames": plan.frames_there}
+    key = content_key({"stage": "cells", "input": plan.identity, **of_part, **relevant})
     folder = RunFolder(run_folder).cells / key
     if (folder / SUMMARY).is_file():
         return read_search(folder)
     with FrameSet(plan.paths, plan.geometry_file) as frames:
-        seen = spots_of_hits(frames, settings, progress)
+        seen = spots_of_hits(frames, settings, progress, plan.frames_to_learn_from)
     search = find_cells(
         seen.hits,
         seen.s0,

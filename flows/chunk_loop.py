@@ -1,0 +1,70 @@
+"""The chunks of one data set in parallel: each a Prefect task as soon as its frames are there."""
+
+from concurrent.futures import Executor
+from queue import Empty, SimpleQueue
+
+from prefect.futures import PrefectFuture
+
+from flows.chunk_work import work_of
+from flows.data_set_run import DataSetRun
+from flows.display import ProgressDisplay
+from flows.frames_to_come import POLL_S, FramesToCome
+from flows.messages import one_line
+from flows.records import JobRecords
+from flows.settings import SiteSettings
+from flows.tasks import chunk_task
+from ispyb_io.ledger_records import WorkStatus
+from ispyb_io.results import ResultStatus
+from ssx_processing.pipeline.chunk_job import chunk_summary, is_done
+
+
+def process_chunks(
+    run: DataSetRun, site: SiteSettings, executor: Executor, records: JobRecords, display: ProgressDisplay
+) -> None:
+    """Process what is not done yet; ledger and ISPyB hear of each chunk as it arrives."""
+    task = chunk_task.with_options(retries=site.chunk_retries, retry_delay_seconds=site.chunk_retry_delay_s)
+    records.collection(run, ResultStatus.RUNNING)
+    to_come = FramesToCome(run, site)
+    done: SimpleQueue[PrefectFuture] = SimpleQueue()
+    computing: dict[PrefectFuture, int] = {}
+    while True:
+        for place in to_come.arrived():
+            job = run.chunk_jobs[place]
+            if is_done(job):  # no task: those of a collection that goes on would be shown again and again
+                run.add(place, chunk_summary(job, reused=True))
+                records.chunk(run, place, WorkStatus.SUCCESS)
+                display.show(run, place)
+                continue
+            records.chunk(run, place, WorkStatus.RUNNING)
+            future = task.submit(job, executor)
+            computing[future] = place
+            future.add_done_callback(done.put)
+        if not computing and to_come.ended:
+            break
+        try:
+            future = done.get(timeout=None if to_come.ended else POLL_S)
+        except Empty:
+            continue
+        place = computing.pop(future)
+        take_result(run, place, future, site, records)
+        display.show(run, place)
+        run.write_page_files()
+        records.collection(run, ResultStatus.RUNNING)
+    run.write_page_files()
+    if not run.goes_on:
+        records.collection(run, ResultStatus.FAILED if run.missing else ResultStatus.SUCCESS)
+
+
+def take_result(
+    run: DataSetRun, place: int, future: PrefectFuture, site: SiteSettings, records: JobRecords
+) -> None:
+    """Enter a chunk that is done, or has failed for good."""
+    result = future.result(raise_on_failure=False)
+    if isinstance(result, BaseException):
+        run.fail(place, one_line(result), work_of(result))
+        attempts = site.chunk_retries + 1
+        records.chunk(run, place, WorkStatus.FAILED, attempts=attempts, message=one_line(result))
+    else:
+        summary, work, attempts = result
+        run.add(place, summary, work)
+        records.chunk(run, place, WorkStatus.SUCCESS, attempts=attempts)

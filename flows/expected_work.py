@@ -1,0 +1,86 @@
+"""What a job will take, told before it is begun; above the site's limit somebody must say yes."""
+
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from flows.data_set_run import DataSetRun
+from flows.settings import SiteSettings
+from ssx_processing.errors import SsxError
+from ssx_processing.pipeline.chunk_job import is_done
+
+
+@dataclass(frozen=True)
+class ExpectedWork:
+    """Work that is still to be done."""
+
+    chunks: int
+    frames: int
+    cpu_hours: float
+    gigabytes: float
+    """Of results, on disk."""
+    hours: float
+    """Wall time."""
+
+    @property
+    def words(self) -> str:
+        """One line for people."""
+        if not self.chunks:
+            return "all chunks are there already"
+        end = datetime.datetime.now() + datetime.timedelta(hours=self.hours)
+        when = f"{end:%H:%M}" if self.hours < 12 else f"{end:%Y-%m-%d %H:%M}"
+        cpu = (
+            f"{self.cpu_hours:.1f} CPU hours"
+            if self.cpu_hours >= 1
+            else f"{60 * self.cpu_hours:.1f} CPU minutes"
+        )
+        size = f"{self.gigabytes:.1f} GB" if self.gigabytes >= 1 else f"{1000 * self.gigabytes:.0f} MB"
+        todo = f"{self.chunks} chunks with {self.frames} frames to do"
+        return f"{todo}: {cpu}, {size} of results, done about {when}"
+
+
+class ConfirmationNeededError(SsxError):
+    """A job is larger than the site lets begin by itself."""
+
+
+Ask = Callable[[ExpectedWork], bool]
+"""Asks somebody whether to go on."""
+
+
+def expected_work(runs: Sequence[DataSetRun], site: SiteSettings) -> ExpectedWork:
+    """Sum over the chunks that are not there yet, by what frames took when they were tried."""
+    chunks = frames = 0
+    seconds = size = 0.0
+    for run in runs:
+        n = [job.frames.n_frames for job in run.chunk_jobs if not is_done(job)]
+        chunks, frames = chunks + len(n), frames + sum(n)
+        if run.trial is not None:
+            seconds += sum(n) * run.trial.cpu_seconds
+            size += sum(n) * run.trial.result_bytes
+    at_once = max(min(site.workers, chunks), 1)
+    return ExpectedWork(chunks, frames, seconds / 3600, size / 1e9, seconds / 3600 / at_once)
+
+
+def confirm(work: ExpectedWork, site: SiteSettings, ask: Ask | None, what: str) -> None:
+    """Go on if the work is within the site's limit, or somebody says yes.
+
+    Parameters
+    ----------
+    ask
+        None: there is nobody to be asked.
+
+    Raises
+    ------
+    ConfirmationNeededError
+        Nobody is there, or the answer is no.
+    """
+    limit = site.confirm_cpu_hours
+    if limit is None or work.cpu_hours <= limit:
+        return
+    above = (
+        f"{what}: {work.words}; the site begins up to {limit:g} CPU hours by itself (SSX_CONFIRM_CPU_HOURS)"
+    )
+    if ask is None:
+        raise ConfirmationNeededError(f"{above}; to begin it all the same give --yes: ssx process ... --yes")
+    if not ask(work):
+        raise ConfirmationNeededError(f"{above}; the answer was no")
