@@ -133,6 +133,9 @@ def process_(
     geometry: Geometry = None,
     set_: Settings = None,
     workers: Workers = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Begin it however long it will take; see SSX_CONFIRM_CPU_HOURS.")
+    ] = False,
 ) -> None:
     """Process images, or a data collection group of ISPyB, now."""
     site = start(workers)
@@ -150,6 +153,7 @@ def process_(
         settings=parse_settings(set_),
         folder=out.absolute() if out else None,
         geometry_file=geometry.absolute() if geometry else None,
+        confirmed=yes,
     )
     # before Prefect takes its time to start
     if request.files:

@@ -31,6 +31,7 @@ def process_data_sets(
         Asks somebody whether to go on where the site wants that; None: nobody is there.
     """
     plans = [plan_task(data_set, job.settings, site) for data_set in job.data_sets]
+    records.frames_there = sum(plan.frames_to_learn_from for plan in plans)
     events = check_events(job, [plan.frames_total for plan in plans])
     with chunk_engine(site, job.folder) as executor, ProgressDisplay(plans) as display:
         runs = calibrated_runs(job, plans, events, display)

@@ -2,7 +2,6 @@
 
 import datetime
 import logging
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,14 +15,14 @@ from flows.job import Job, ProcessRequest, processing_settings
 from flows.job_of_request import job_of_group
 from flows.messages import one_line
 from flows.permissions import is_own
+from flows.readiness import readiness
 from flows.settings import SiteSettings
 from flows.unprocessable import record_unprocessable
 from ispyb_io.ledger import Ledger
 from ispyb_io.ledger_records import Processing, WorkStatus
 from ispyb_io.protocol import UnavailableError
-from ispyb_io.records import DataCollection, DataCollectionGroup
+from ispyb_io.records import DataCollectionGroup
 from ssx_processing.errors import SettingsError, SsxError
-from ssx_processing.formats.frames import FrameSet
 
 logger = logging.getLogger(__name__)
 
@@ -133,13 +132,19 @@ def look_unguarded(group: DataCollectionGroup, site: SiteSettings, databases: Da
         check_free(folder)
     except BusyError as error:
         return GroupLook(group.group_id, Verdict.WAITING, str(error), folder)
-    reason = "" if known is None else why_given_up(known, job, site, databases.ledger)
-    if reason:
-        return GroupLook(group.group_id, Verdict.FAILED, reason, folder)
-    reason = why_not_complete(job, site)
-    if reason:
-        return waiting_or_failed(group, reason, site, databases)
-    return GroupLook(group.group_id, Verdict.READY, "ready", job.folder)
+    try:
+        frames = readiness(job, known, site, databases.ledger)
+    except (SsxError, OSError) as error:
+        return waiting_or_failed(group, one_line(error), site, databases)
+    if frames.state == "nothing there":
+        return waiting_or_failed(group, frames.detail, site, databases)
+    if frames.state == "waiting":
+        return GroupLook(group.group_id, Verdict.WAITING, frames.detail, folder)
+    if known is not None and frames.state == "nothing new":
+        reason = why_given_up(known, job, site, databases.ledger)
+        if reason:
+            return GroupLook(group.group_id, Verdict.FAILED, reason, folder)
+    return GroupLook(group.group_id, Verdict.READY, frames.detail or "ready", job.folder)
 
 
 def why_given_up(known: Processing, job: Job, site: SiteSettings, ledger: Ledger) -> str:
@@ -147,6 +152,8 @@ def why_given_up(known: Processing, job: Job, site: SiteSettings, ledger: Ledger
 
     Nobody works on it now: one recorded as running was killed.
     """
+    if known.status is WorkStatus.PARTIAL and all_chunks_done(known, ledger):
+        return f"partial result: {known.message}"  # what it lacks are images that never came
     if known.status is WorkStatus.FAILED and is_blank(known, job, ledger):
         return f"{known.message}; it is not tried again"
     if known.attempts < site.group_attempts:
@@ -154,6 +161,11 @@ def why_given_up(known: Processing, job: Job, site: SiteSettings, ledger: Ledger
     if known.status is WorkStatus.PARTIAL:
         return f"partial result after {known.attempts} attempts: {known.message}"
     return f"given up after {known.attempts} attempts: {known.message or 'the last was killed'}"
+
+
+def all_chunks_done(known: Processing, ledger: Ledger) -> bool:
+    """Whether no chunk has failed."""
+    return all(chunk.status is WorkStatus.SUCCESS for chunk in ledger.chunks(known.key))
 
 
 def is_blank(known: Processing, job: Job, ledger: Ledger) -> bool:
@@ -167,32 +179,6 @@ def is_blank(known: Processing, job: Job, ledger: Ledger) -> bool:
         and chunk.counts["frames_unreadable"] == 0
         for chunk in chunks
     )
-
-
-def why_not_complete(job: Job, site: SiteSettings) -> str:
-    """What of the files is still missing; empty if nothing is."""
-    for data_set in job.data_sets:
-        collection = data_set.collection
-        if collection is None:
-            continue
-        try:
-            with FrameSet(data_set.paths, data_set.geometry_file) as frames:
-                n_frames = frames.n_frames
-                if frames.frames_available() < n_frames:
-                    return frames.missing()
-                changed_ns = max(file["mtime_ns"] for file in frames.identity()["files"])
-        except (SsxError, OSError) as error:
-            return one_line(error)
-        if collection.n_images is not None and n_frames < collection.n_images:
-            return f"{data_set.name}: {n_frames} of {collection.n_images} frames are there"
-        if not has_ended(collection) and time.time() - changed_ns / 1e9 < site.quiet_time_s:
-            return f"{data_set.name}: files changed within the last {site.quiet_time_s:g} s"
-    return ""
-
-
-def has_ended(collection: DataCollection) -> bool:
-    """Whether the record says that the detector is done."""
-    return collection.end_time is not None or collection.run_status is not None
 
 
 def waiting_or_failed(

@@ -47,6 +47,8 @@ class JobRecords:
     job: Job
     delivery: DeliveryThread | None = None
     """Takes results to ISPyB; None where there is none."""
+    frames_there: int | None = None
+    """That could be read when the job was planned; None before."""
     record_images: bool = False
     """Tell ISPyB of each image."""
     started_by: str = field(default_factory=user_name)
@@ -229,7 +231,8 @@ class JobRecords:
         except (IspybError, ValueError) as further:  # the first error is what counts
             logger.warning("the failure cannot be entered in ISPyB: %s", one_line(further))
         finally:
-            self.finish(WorkStatus.FAILED, message, {})
+            there = {} if self.frames_there is None else {"frames_there": self.frames_there}
+            self.finish(WorkStatus.FAILED, message, there)
 
     def lost(self, data_set: DataSet, message: str) -> None:
         """Enter that nothing came of a data collection."""

@@ -15,6 +15,7 @@ from prefect.states import Completed, Failed
 
 from flows.databases import open_databases
 from flows.delivery_thread import deliver_now
+from flows.expected_work import ConfirmationNeededError
 from flows.folder_lock import BusyError
 from flows.job import ProcessRequest
 from flows.looks import (
@@ -91,8 +92,9 @@ def process_ready(look: GroupLook, site: SiteSettings) -> GroupLook:
     request = ProcessRequest(group_id=look.group_id)
     try:
         outcome = run_process(request, site)
-    except BusyError as error:  # somebody began it since the look
+    except (BusyError, ConfirmationNeededError) as error:  # somebody began it since the look, or must
         return GroupLook(look.group_id, Verdict.WAITING, str(error), look.folder)
     except Exception as error:  # whatever it is, the flow has recorded it, and others wait
         return GroupLook(look.group_id, Verdict.FAILED, one_line(error), look.folder)
-    return GroupLook(look.group_id, Verdict.PROCESSED, outcome.message, outcome.folder)
+    verdict = Verdict.WAITING if outcome.goes_on else Verdict.PROCESSED
+    return GroupLook(look.group_id, verdict, outcome.message, outcome.folder)

@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
@@ -15,6 +16,7 @@ from flows.job import Job, ProcessRequest
 from flows.job_of_request import find_job
 from flows.looks import GroupLook, UnfinishedGroupsError, Verdict, look_at_groups
 from flows.merge import MergeRequest, run_merge
+from flows.readiness import Readiness, readiness
 from flows.settings import SiteSettings
 from flows.watch import process_ready, run_watch
 from ispyb_io.ledger_records import WorkStatus
@@ -82,26 +84,6 @@ def test_a_group_without_a_cell_on_which_none_is_found_fails_with_a_message_and_
     )
     assert len(messages) == 1
     assert reason in messages[0]["processingMessage"]
-
-
-def test_a_group_whose_frames_are_not_all_there_is_waited_for(
-    group_id: int, ispyb: Engine, site: SiteSettings
-):
-    change(ispyb, "UPDATE DataCollection SET numberOfImages = 81, endTime = '2999-01-01'")
-    assert look(site) == [
-        GroupLook(group_id, Verdict.WAITING, "data collection 1: 80 of 81 frames are there"),
-    ]
-
-
-def test_a_group_whose_frames_never_come_fails_after_a_while(
-    group_id: int, ispyb: Engine, site: SiteSettings
-):
-    change(ispyb, "UPDATE DataCollection SET numberOfImages = 81")
-    (seen,) = look(site)
-    assert seen.verdict is Verdict.FAILED
-    assert seen.detail == (
-        "files are not complete 1:00:00 after the collection: data collection 1: 80 of 81 frames are there"
-    )
 
 
 def test_files_that_still_change_are_waited_for_unless_the_record_says_that_it_ended(
@@ -204,10 +186,10 @@ def test_an_error_that_nobody_foresaw_is_one_groups_alone(
 ):
     good = enter_chip(ispyb, chip, CHIP.model_copy(update={"name": "good"}))
 
-    def broken(job: Job, _: SiteSettings) -> str:
-        return "" if job.name == f"group {good.group_id}" else {}["data"]
+    def broken(job: Job, *others: Any) -> Readiness:
+        return readiness(job, *others) if job.name == f"group {good.group_id}" else {}["data"]
 
-    monkeypatch.setattr(looks, "why_not_complete", broken)
+    monkeypatch.setattr(looks, "readiness", broken)
     failed, ready = look(site)
     assert failed == GroupLook(group_id, Verdict.FAILED, "cannot be looked at: KeyError: 'data'")
     assert (ready.group_id, ready.verdict) == (good.group_id, Verdict.READY)
