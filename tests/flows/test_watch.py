@@ -86,16 +86,16 @@ def test_a_group_without_a_cell_on_which_none_is_found_fails_with_a_message_and_
     assert reason in messages[0]["processingMessage"]
 
 
-def test_files_that_still_change_are_waited_for_unless_the_record_says_that_it_ended(
+def test_files_that_still_change_are_a_collection_that_goes_on_unless_the_record_says_that_it_ended(
     own_chip: SimulatedChip, ispyb: Engine, site: SiteSettings
 ):
     enter_chip(ispyb, own_chip, CHIP)
     own_chip.data_files[0].touch()
     change(ispyb, "UPDATE DataCollection SET endTime = NULL, runStatus = NULL, startTime = '2999-01-01'")
     (running,) = look(site)
-    assert (running.verdict, "changed within" in running.detail) == (Verdict.WAITING, True)
+    assert (running.verdict, running.detail) == (Verdict.READY, "live, 80 of 80 frames are there")
     change(ispyb, "UPDATE DataCollection SET runStatus = 'DataCollection Successful'")
-    assert [seen.verdict for seen in look(site)] == [Verdict.READY]
+    assert [(seen.verdict, seen.detail) for seen in look(site)] == [(Verdict.READY, "ready")]
 
 
 def test_other_experiments_are_left_alone(group_id: int, ispyb: Engine, site: SiteSettings):
