@@ -164,8 +164,9 @@ def why_given_up(known: Processing, job: Job, site: SiteSettings, ledger: Ledger
 
 
 def all_chunks_done(known: Processing, ledger: Ledger) -> bool:
-    """Whether no chunk has failed."""
-    return all(chunk.status is WorkStatus.SUCCESS for chunk in ledger.chunks(known.key))
+    """Whether there are chunks and none has failed."""
+    chunks = ledger.chunks(known.key)
+    return bool(chunks) and all(chunk.status is WorkStatus.SUCCESS for chunk in chunks)
 
 
 def is_blank(known: Processing, job: Job, ledger: Ledger) -> bool:

@@ -80,4 +80,7 @@ def has_more(known: Processing, to_process: int, ledger: Ledger, *, is_live: boo
     if known.status is WorkStatus.FAILED:
         had = known.counts.get("frames_there")
         return had is not None and to_process > (2 * had if is_live else had)
-    return to_process > sum(chunk.stop - chunk.start for chunk in ledger.chunks(known.key))
+    if known.status is not WorkStatus.PARTIAL:  # it was killed, with whatever it had
+        return False
+    had = sum(chunk.stop - chunk.start for chunk in ledger.chunks(known.key))
+    return 0 < had < to_process
