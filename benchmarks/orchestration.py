@@ -1,0 +1,135 @@
+"""What Prefect, ledger, ISPyB-less recording and progress cost beside the computing itself.
+
+    python benchmarks/orchestration.py [CHUNKS [FRAMES]]
+
+Processes 26 chunks of 1000 frames (the same 1000 simulated frames of 1 Mpx, 26 times; two fifths are hits)
+twice: bare, with our pool of workers, merge and report but nothing else; and by ``ssx process``, with an
+embedded Prefect server started for it. Prints CPU time of all processes that took part, wall time, the
+share of what is not computing, and how many task runs Prefect has, also for a chip of 256,000 frames.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ssx_processing.pipeline.chunk_size import frames_per_chunk
+from ssx_processing.simulation.chip_settings import ChipSettings
+from ssx_processing.simulation.nxmx_writer import write_master
+
+PR_SET_CHILD_SUBREAPER = 36
+CELL, SPACE_GROUP = "79.1,79.1,37.9,90,90,90", "P43212"
+SIMULATE = """
+import sys
+from pathlib import Path
+from ssx_processing.simulation.chip import simulate_chip
+from ssx_processing.simulation.chip_settings import ChipSettings
+simulate_chip(Path(sys.argv[1]), ChipSettings.model_validate_json(sys.argv[2]))
+"""
+BARE = """
+import json, os, sys
+from pathlib import Path
+from flows.executor import worker_processes
+from flows.steps import merge_step, report_step
+from flows.data_set_run import DataSetRun, jobs_of_plan, write_plan
+from flows.job import DataSet
+from ssx_processing.pipeline.calibrate import calibrate
+from ssx_processing.pipeline.plan import make_plan
+from ssx_processing.pipeline.process_chunk import process_chunk
+from ssx_processing.settings import ProcessingSettings
+master, folder = Path(sys.argv[1]), Path(sys.argv[2])
+settings = ProcessingSettings.model_validate_json(sys.argv[3])
+plan = make_plan([master], settings)
+calibration = calibrate(plan, settings, folder)
+jobs = jobs_of_plan(plan, settings, calibration.folder, folder)
+data_set = DataSet(master.name, plan.paths, folder, None)
+write_plan(DataSetRun(data_set, plan, jobs, settings.frames_per_chunk, 0))
+with worker_processes(len(os.sched_getaffinity(0))) as pool:
+    chunks = [future.result() for future in [pool.submit(process_chunk, job) for job in jobs]]
+merge = merge_step(chunks, settings, folder, len(chunks), (), plan.wavelength, folder)
+report_step(folder, merge.folder, reused=(), facts={})
+"""
+
+
+def main() -> None:
+    """Run both and print."""
+    n_chunks = int(sys.argv[1]) if len(sys.argv) > 1 else 26
+    n_frames = int(sys.argv[2]) if len(sys.argv) > 2 else 1000
+    # processes whose parent has ended become ours, so that their time is counted when we wait for them
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        master = many_frames(folder / "raw", n_chunks, n_frames)
+        sample = {"unit_cell": [float(x) for x in CELL.split(",")], "space_group": SPACE_GROUP}
+        settings = json.dumps({"sample": sample, "frames_per_chunk": n_frames})
+        home = folder / "home"
+        environment = os.environ | {"SSX_DATA_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
+        ssx = [sys.executable, "-m", "flows", "process", str(master), "--cell", CELL]
+        ssx += [
+            "--space-group",
+            SPACE_GROUP,
+            "--out",
+            str(folder / "ssx"),
+            "--set",
+            f"frames_per_chunk={n_frames}",
+        ]
+        bare = [sys.executable, "-c", BARE, str(master), str(folder / "bare"), settings]
+        measured(["true"], environment)
+        bare_cpu, bare_wall = measured(bare, environment)
+        cpu, wall = measured(ssx, environment)
+        task_runs = n_task_runs(home)
+    print(f"{n_chunks} chunks of {n_frames} frames   CPU s   wall s")
+    print(f"bare                      {bare_cpu:8.1f} {bare_wall:8.1f}")
+    print(f"ssx process               {cpu:8.1f} {wall:8.1f}")
+    print(f"orchestration's share     {1 - bare_cpu / cpu:8.1%} {1 - bare_wall / wall:8.1%}")
+    others = task_runs - n_chunks
+    per_frame = bare_cpu / n_chunks / n_frames
+    chunks = -(-256_000 // frames_per_chunk(256_000, per_frame))
+    print(f"task runs: {task_runs}, of which {others} are no chunks; of 256,000 frames {chunks + others}")
+
+
+def many_frames(folder: Path, n_files: int, n_frames: int) -> Path:
+    """Master of so many data files, which are all the same."""
+    settings = ChipSettings(n_frames=n_frames, n_files=1)
+    # in a process of its own, lest its workers are waited for as others' are
+    simulate = [sys.executable, "-c", SIMULATE, str(folder), settings.model_dump_json()]
+    subprocess.run(simulate, check=True)  # noqa: S603
+    data_file = next(folder.glob("*_data_*.h5"))
+    master = folder / "many_master.h5"
+    many = settings.model_copy(update={"n_frames": n_files * n_frames})
+    write_master(master, many, [(data_file, n_frames)] * n_files)
+    return master
+
+
+def measured(command: Sequence[str], environment: dict[str, str]) -> tuple[float, float]:
+    """CPU and wall seconds of a command with all its descendants."""
+    before, started = _cpu_seconds(), time.perf_counter()
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)  # noqa: S603
+    wall = time.perf_counter() - started
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
+    return _cpu_seconds() - before, wall
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def n_task_runs(home: Path) -> int:
+    """Task runs in the database of Prefect's embedded server."""
+    with sqlite3.connect(home / "prefect" / "prefect.db") as database:
+        return database.execute("SELECT count(*) FROM task_run").fetchone()[0]
+
+
+if __name__ == "__main__":
+    main()
