@@ -8,9 +8,10 @@ from prefect.futures import PrefectFuture
 from flows.chunk_work import work_of
 from flows.data_set_run import DataSetRun
 from flows.display import ProgressDisplay
+from flows.executor import WorkerDiedError
 from flows.frames_to_come import POLL_S, FramesToCome
 from flows.messages import one_line
-from flows.records import JobRecords
+from flows.records import SET_ASIDE, JobRecords
 from flows.settings import SiteSettings
 from flows.tasks import chunk_task
 from ispyb_io.ledger_records import WorkStatus
@@ -22,7 +23,10 @@ def process_chunks(
     run: DataSetRun, site: SiteSettings, executor: Executor, records: JobRecords, display: ProgressDisplay
 ) -> None:
     """Process what is not done yet; ledger and ISPyB hear of each chunk as it arrives."""
-    task = chunk_task.with_options(retries=site.chunk_retries, retry_delay_seconds=site.chunk_retry_delay_s)
+    task = chunk_task.with_options(
+        retries=site.chunk_retries,
+        retry_delay_seconds=[site.chunk_retry_delay_s * 2**n for n in range(site.chunk_retries)],
+    )
     records.collection(run, ResultStatus.RUNNING)
     to_come = FramesToCome(run, site)
     done: SimpleQueue[PrefectFuture] = SimpleQueue()
@@ -35,8 +39,13 @@ def process_chunks(
                 records.chunk(run, place, WorkStatus.SUCCESS)
                 display.show(run, place)
                 continue
+            if reason := records.set_aside.get(job.key):
+                run.fail(place, reason, None)
+                records.chunk(run, place, WorkStatus.FAILED, message=reason)
+                display.show(run, place)
+                continue
             records.chunk(run, place, WorkStatus.RUNNING)
-            future = task.submit(job, executor)
+            future = task.submit(job, run.task_name(place), executor)
             computing[future] = place
             future.add_done_callback(done.put)
         if not computing and to_come.ended:
@@ -46,7 +55,7 @@ def process_chunks(
         except Empty:
             continue
         place = computing.pop(future)
-        take_result(run, place, future, site, records)
+        take_result(run, place, future, records)
         display.show(run, place)
         run.write_page_files()
         records.collection(run, ResultStatus.RUNNING)
@@ -55,15 +64,16 @@ def process_chunks(
         records.collection(run, ResultStatus.FAILED if run.missing else ResultStatus.SUCCESS)
 
 
-def take_result(
-    run: DataSetRun, place: int, future: PrefectFuture, site: SiteSettings, records: JobRecords
-) -> None:
+def take_result(run: DataSetRun, place: int, future: PrefectFuture, records: JobRecords) -> None:
     """Enter a chunk that is done, or has failed for good."""
     result = future.result(raise_on_failure=False)
     if isinstance(result, BaseException):
-        run.fail(place, one_line(result), work_of(result))
-        attempts = site.chunk_retries + 1
-        records.chunk(run, place, WorkStatus.FAILED, attempts=attempts, message=one_line(result))
+        reason = one_line(result)
+        if isinstance(result, WorkerDiedError):
+            reason = f"{SET_ASIDE}{reason}"
+        run.fail(place, reason, work_of(result))
+        attempts = getattr(result, "tries", 1)
+        records.chunk(run, place, WorkStatus.FAILED, attempts=attempts, message=reason)
     else:
         summary, work, attempts = result
         run.add(place, summary, work)

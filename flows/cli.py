@@ -4,11 +4,9 @@ What needs Prefect is imported inside the commands, after its environment is pre
 keeps ``ssx --help`` fast.
 """
 
-import contextlib
 import gc
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -37,8 +35,10 @@ from flows.cli_options import (
     say,
     start,
 )
+from flows.cli_retry import retry_app
 from flows.cli_simulation import simulation_app
 from flows.cli_statistics import statistics_app
+from flows.unfinished import unfinished_shown
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,6 +48,7 @@ app = typer.Typer(
 )
 app.add_typer(ispyb_app, name="ispyb")
 app.add_typer(groups_app, name="groups")
+app.add_typer(retry_app)
 app.add_typer(looking_app)
 app.add_typer(cells_app)
 app.add_typer(events_app)
@@ -261,23 +262,6 @@ def ui(
     say(f"http://127.0.0.1:{port}  (end with Ctrl-C)")
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
     os.execv(sys.executable, command)  # noqa: S606
-
-
-@contextlib.contextmanager
-def unfinished_shown() -> Iterator[None]:
-    """Show what there is of a result that is not whole, before the error is."""
-    from flows.console import print_looks, print_outcome
-    from flows.looks import UnfinishedGroupsError
-    from flows.outcome import UnfinishedResultError
-
-    try:
-        yield
-    except UnfinishedResultError as error:
-        print_outcome(error.outcome)
-        raise
-    except UnfinishedGroupsError as error:
-        print_looks(error.looks)
-        raise
 
 
 def main() -> None:

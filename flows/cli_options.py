@@ -1,6 +1,5 @@
 """What commands share: their options, the settings of the site, plain lines."""
 
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,13 +52,12 @@ def start(workers: int | None) -> "SiteSettings":
     """Settings of the site; from here on Prefect may be imported."""
     if workers is not None:
         os.environ["SSX_N_WORKERS"] = str(workers)
-    from flows.prefect_environment import prepare
+    from flows.prefect_environment import log_from_info, prepare
     from flows.settings import SiteSettings
 
     site = SiteSettings()
     prepare(site.data_home / "prefect", quiet=DEBUG not in os.environ)
-    for name in ("ssx_processing", "ispyb_io", "flows"):
-        logging.getLogger(name).setLevel(logging.INFO)  # Prefect leaves the root logger at WARNING
+    log_from_info()
     return site
 
 

@@ -129,6 +129,11 @@ class DataSetRun:
         self.chunk_jobs = [replace(any_job, frames=frames) for frames in ranges]
         write_plan(self)
 
+    def task_name(self, place: int) -> str:
+        """As Prefect's UI lists it, where frames count from 0."""
+        frames = self.chunk_jobs[place].frames
+        return f"chunk {self.first_chunk + place + 1:03d} frames {frames.start}-{frames.stop - 1}"
+
     def chunk_name(self, place: int) -> str:
         """For people, who count from 1."""
         frames = self.chunk_jobs[place].frames

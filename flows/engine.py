@@ -26,5 +26,5 @@ def chunk_engine(site: SiteSettings, folder: Path) -> Iterator[Executor]:
         with slurm_workers(site.slurm, folder / "slurm") as executor:
             yield executor
     else:
-        with worker_processes(site.n_workers) as executor:
+        with worker_processes(site.n_workers, limits=site.chunk_limits) as executor:
             yield executor

@@ -6,19 +6,24 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
+from pathlib import Path
 from queue import SimpleQueue
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+from flows.chunk_limits import ChunkLimits
 from ssx_processing.errors import SsxError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+WATCH_S = 0.5
+"""Time from one look at time and memory of a chunk to the next."""
 PRELOAD = ["flows.chunk_work"]
 """Imported once, before the workers are forked; never Prefect."""
 
@@ -39,6 +44,10 @@ class WorkerDiedError(SsxError):
     """The process that computed a chunk was killed or ran out of memory."""
 
 
+class ChunkLimitError(WorkerDiedError):
+    """A chunk took more than the site allows, and its process was killed."""
+
+
 class IsolatedProcesses(Executor):
     """Process pool in which a worker that dies takes down its own job only.
 
@@ -48,8 +57,14 @@ class IsolatedProcesses(Executor):
     """
 
     def __init__(
-        self, max_workers: int, preload: Sequence[str] = PRELOAD, *, one_thread: bool = True
+        self,
+        max_workers: int,
+        preload: Sequence[str] = PRELOAD,
+        *,
+        one_thread: bool = True,
+        limits: ChunkLimits | None = None,
     ) -> None:
+        self._limits = limits or ChunkLimits(seconds=None)
         _start_fork_server(preload, dict.fromkeys(ONE_THREAD, "1") if one_thread else {})
         self._threads = ThreadPoolExecutor(max_workers, thread_name_prefix="chunk")
         self._idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
@@ -61,12 +76,17 @@ class IsolatedProcesses(Executor):
         return self._threads.submit(self._run, fn, *args, **kwargs)
 
     def _run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        pool = self._idle.get()
+        pool, excess = self._idle.get(), ""
         try:
-            return pool.submit(fn, *args, **kwargs).result()
+            pid = pool.submit(os.getpid).result()
+            future = pool.submit(fn, *args, **kwargs)
+            excess = _watch(future, pid, self._limits)
+            return future.result()
         except BrokenProcessPool as error:
             pool.shutdown(wait=False)
             pool = _one_process()
+            if excess:
+                raise ChunkLimitError(excess) from error
             raise WorkerDiedError(
                 "the worker process died; killed by hand, by the batch system or for want of memory?"
             ) from error
@@ -85,7 +105,11 @@ class IsolatedProcesses(Executor):
 
 @contextmanager
 def worker_processes(
-    max_workers: int, preload: Sequence[str] = PRELOAD, *, one_thread: bool = True
+    max_workers: int,
+    preload: Sequence[str] = PRELOAD,
+    *,
+    one_thread: bool = True,
+    limits: ChunkLimits | None = None,
 ) -> Iterator[Executor]:
     """Executor for the block; when the block fails, the workers are killed and not waited for.
 
@@ -95,8 +119,11 @@ def worker_processes(
         Modules imported before the workers are forked.
     one_thread
         Keep libraries from having threads of their own in each worker.
+    limits
+        A job beyond them fails with ``ChunkLimitError``.
     """
-    with ending_work(IsolatedProcesses(max_workers, preload, one_thread=one_thread)) as executor:
+    pool = IsolatedProcesses(max_workers, preload, one_thread=one_thread, limits=limits)
+    with ending_work(pool) as executor:
         yield executor
 
 
@@ -109,6 +136,33 @@ def ending_work(executor: Executor) -> Iterator[Executor]:
         executor.shutdown(cancel_futures=True)
         raise
     executor.shutdown()
+
+
+def _watch(future: Future[Any], pid: int, limits: ChunkLimits) -> str:
+    """Wait for a job; kill its process beyond the limits, and say which was exceeded."""
+    started = time.monotonic()
+    while not wait([future], timeout=WATCH_S).done:
+        if limits.seconds is not None and time.monotonic() - started > limits.seconds:
+            excess = f"took more than {limits.seconds:g} s (SSX_CHUNK_LIMITS, seconds); is the disk slow?"
+        elif limits.memory_gb is not None and (used := _memory_gb(pid)) > limits.memory_gb:
+            allowed = f"allowed are {limits.memory_gb:g} (SSX_CHUNK_LIMITS, memory_gb)"
+            excess = f"took {used:.1f} GB of memory, {allowed}"
+        else:
+            continue
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        wait([future])
+        return excess
+    return ""
+
+
+def _memory_gb(pid: int) -> float:
+    """Resident memory of a process; 0 if it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e9
 
 
 def _one_process() -> ProcessPoolExecutor:

@@ -40,6 +40,8 @@ class ProcessRequest(BaseModel):
     geometry_file: Path | None = None
     """CrystFEL's .geom or DIALS's .expt for files that carry no geometry or a wrong one; else the site's."""
 
+    automatic: bool = False
+    """Nobody asked for it: chunks that killed their workers before are not tried again."""
     confirmed: bool = False
     """Begin it however long it takes."""
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from flows.arrival import Arrival, look_at_files
@@ -53,8 +54,13 @@ def plan_of(data_set: DataSet, settings: StageSettings, arrival: Arrival | None)
 
 def planned_before(data_set: DataSet) -> Mapping[str, Any]:
     """What plan.json of a data set says; nothing where there is none that can be read."""
+    return read_plan(data_set.folder)
+
+
+def read_plan(folder: Path) -> Mapping[str, Any]:
+    """What plan.json in the folder of a data set says; nothing where there is none that can be read."""
     try:
-        return json.loads(RunFolder(data_set.folder).plan.read_text())
+        return json.loads(RunFolder(folder).plan.read_text())
     except (OSError, ValueError):
         return {}
 

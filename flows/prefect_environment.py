@@ -4,10 +4,12 @@ What the user has set is left alone. The reasons are measurements with Prefect 3
 docs/explanations/decisions/0004-prefect-waits-for-an-executor.md.
 """
 
+import logging
 import os
 import sys
 from pathlib import Path
 
+OUR_LOGGERS = ("ssx_processing", "ispyb_io", "flows")
 SETTINGS = {
     # no telemetry, no look-up of host names outside, no banners
     "DO_NOT_TRACK": "1",
@@ -25,7 +27,7 @@ SETTINGS = {
     # the default, cloudpickle, lets whoever can write a result run code in the reader
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     # our log lines appear with the task they belong to
-    "PREFECT_LOGGING_EXTRA_LOGGERS": "ssx_processing,ispyb_io,flows",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(OUR_LOGGERS),
     # and outside a flow, e.g. while the watcher looks, they go without Prefect
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
@@ -64,6 +66,12 @@ def prepare(home: Path | None = None, *, quiet: bool = False) -> None:
     Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder only
     for name, value in (SETTINGS | (QUIET_CONSOLE if quiet else {})).items():
         os.environ.setdefault(name, value)
+
+
+def log_from_info() -> None:
+    """Let the lines of our loggers through from INFO on; Prefect leaves the root logger at WARNING."""
+    for name in OUR_LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 def server_is_configured() -> bool:

@@ -25,6 +25,7 @@ from flows.folder_lock import exclusive
 from flows.job import Job, ProcessRequest
 from flows.job_of_request import find_job
 from flows.outcome import Outcome, PartialResultError, UnfinishedResultError, raise_if_unfinished
+from flows.prefect_environment import log_from_info
 from flows.prefect_server import start_embedded_server
 from flows.records import JobRecords
 from flows.settings import SiteSettings
@@ -35,15 +36,14 @@ from flows.tasks import LAST_STEPS
 def process(request: ProcessRequest) -> State[Outcome]:
     """Process images, or a data collection group of ISPyB, and record what comes of it."""
     site = SiteSettings()
+    log_from_info()
     with open_databases(site, request.folder if request.files else None) as databases:
         job = find_job(request, site, databases)
         with exclusive(job.folder), delivering(databases) as delivery:
-            outcome = run_job(
-                job,
-                site,
-                JobRecords(databases, job, delivery, record_images=site.record_images),
-                whom_to_ask(request, site),
-            )
+            records = JobRecords(databases, job, delivery, record_images=site.record_images)
+            if request.automatic:
+                records.leave_set_aside()
+            outcome = run_job(job, site, records, whom_to_ask(request, site))
     return final_state(outcome)
 
 

@@ -6,7 +6,7 @@ The place to look when a number in ISPyB is wrong.
 import datetime
 import logging
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ from ssx_processing.settings import content_key
 
 logger = logging.getLogger(__name__)
 
+SET_ASIDE = "set aside: "
+"""Begins the reason of such a chunk."""
+
 
 @dataclass
 class JobRecords:
@@ -55,6 +58,8 @@ class JobRecords:
     started: datetime.datetime = field(default_factory=datetime.datetime.now)
     processing_group: ProcessingGroup | None = None
     """In the ledger, once it is begun; None for files."""
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+    """Reason by key of chunks that are not to be tried: their workers died, or ran over a limit."""
     _concluded: set[int] = field(default_factory=set)
     """Data collections whose final result is on its way."""
 
@@ -87,6 +92,12 @@ class JobRecords:
             again=True,
             result_is_lost=not has_outcome(self.job.folder),
         )
+
+    def leave_set_aside(self) -> None:
+        """Do not try again the chunks whose workers died of them, or were killed for what they took."""
+        chunks = self.databases.ledger.chunks(self.job.key)
+        is_set_aside = (chunk for chunk in chunks if chunk.message.startswith(SET_ASIDE))
+        self.set_aside = {chunk.key: chunk.message for chunk in is_set_aside}
 
     def chunk(
         self, run: DataSetRun, place: int, status: WorkStatus, *, attempts: int = 0, message: str = ""

@@ -33,6 +33,7 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError as UnreadableValueError
 
+from flows.chunk_limits import ChunkLimits
 from flows.prefect_environment import default_data_home
 from flows.secret_values import SecretFiles, is_secret
 from flows.slurm_jobs import SlurmJobs
@@ -172,10 +173,12 @@ class SiteSettings(BaseSettings):
     groups, and comes back when there are more frames."""
     group_attempts: PositiveInt = 3
     """How often the watcher tries a group whose processing fails, or leaves chunks out."""
+    chunk_limits: ChunkLimits = ChunkLimits()
+    """What a chunk may take."""
     chunk_retries: int = Field(default=2, ge=0)
-    """How often a chunk that failed is tried again."""
+    """How often a chunk that failed for what may pass is tried again."""
     chunk_retry_delay_s: float = Field(default=2.0, ge=0)
-    """Time before it is."""
+    """Time before it is, doubled each time."""
 
     @model_validator(mode="after")
     def _dask_has_an_address(self) -> Self:

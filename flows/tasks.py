@@ -3,14 +3,18 @@
 What is done is found again by the content keys of our own folders.
 """
 
+import logging
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.runtime import task_run
 
-from flows.chunk_work import ChunkWork, work_on_chunk
+from flows.chunk_work import ChunkWork, work_of, work_on_chunk
+from flows.executor import WorkerDiedError
 from flows.job import DataSet
 from flows.planning import plan_now
 from flows.settings import SiteSettings
@@ -41,18 +45,37 @@ def calibrate_task(plan: Plan, settings: ProcessingSettings, folder: Path) -> Ca
     return calibrate(plan, settings, folder)
 
 
+def is_worth_another_try(task: object, run: object, state: State[Any]) -> bool:
+    """Prefect's question: a worker that was killed, a disk that was away come back, wrong input does not."""
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, WorkerDiedError):
+        return True
+    work = work_of(error) if isinstance(error, BaseException) else None
+    return work is not None and work.may_pass
+
+
 @task(
     name="chunk",
-    task_run_name="frames {chunk_job.frames.start}-{chunk_job.frames.stop}",
+    task_run_name="{name}",
     cache_policy=NO_CACHE,
     persist_result=False,
+    retry_condition_fn=is_worth_another_try,
 )
-def chunk_task(chunk_job: ChunkJob, executor: Executor) -> tuple[ChunkSummary, ChunkWork, int]:
+def chunk_task(chunk_job: ChunkJob, name: str, executor: Executor) -> tuple[ChunkSummary, ChunkWork, int]:
     """Wait until the executor has processed a chunk; returns its summary, its work and the number of tries.
 
-    Retried because a disk that was away for a moment, or a worker that was killed, comes back.
+    What the steps said in the worker stands in the log of this task.
     """
-    summary, work = executor.submit(work_on_chunk, chunk_job).result()
+    work: ChunkWork | None = None
+    try:
+        summary, work = executor.submit(work_on_chunk, chunk_job).result()
+    except Exception as error:
+        work = work_of(error)
+        error.__dict__["tries"] = task_run.run_count
+        raise
+    finally:
+        for line in work.log if work else ():
+            logging.getLogger(line.name).log(line.level, "%s", line.text)
     return summary, work, task_run.run_count
 
 

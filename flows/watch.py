@@ -89,7 +89,7 @@ def watch_for_ever(site: SiteSettings, show: Callable[[list[GroupLook]], None]) 
 
 def process_ready(look: GroupLook, site: SiteSettings) -> GroupLook:
     """Run the ``process`` flow for a group; an error is this group's, the others go on."""
-    request = ProcessRequest(group_id=look.group_id)
+    request = ProcessRequest(group_id=look.group_id, automatic=True)
     try:
         outcome = run_process(request, site)
     except (BusyError, ConfirmationNeededError) as error:  # somebody began it since the look, or must

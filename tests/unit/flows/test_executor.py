@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.executor import IsolatedProcesses, WorkerDiedError
+from flows.chunk_limits import ChunkLimits
+from flows.executor import ChunkLimitError, IsolatedProcesses, WorkerDiedError
 
 
 @pytest.fixture
@@ -75,3 +76,18 @@ def _ends_within(pid: int, seconds: float) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def test_a_job_that_takes_too_long_is_ended_and_the_worker_replaced():
+    with IsolatedProcesses(1, limits=ChunkLimits(seconds=1)) as executor:
+        with pytest.raises(ChunkLimitError, match=r"took more than 1 s \(SSX_CHUNK_LIMITS, seconds\)"):
+            executor.submit(time.sleep, 60).result()
+        assert executor.submit(abs, -1).result() == 1
+
+
+def test_a_job_that_takes_too_much_memory_is_ended():
+    grow = "[__import__('time').sleep(60) for held in [b'x' * 600_000_000]]"
+    with IsolatedProcesses(1, limits=ChunkLimits(seconds=None, memory_gb=0.5)) as executor:
+        with pytest.raises(ChunkLimitError, match=r"took 0\.\d GB of memory, allowed are 0\.5 "):
+            executor.submit(eval, grow).result()
+        assert executor.submit(abs, -1).result() == 1
