@@ -3,6 +3,7 @@
 import errno
 import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -73,15 +74,24 @@ def test_what_may_pass_is_tried_again_and_wrong_input_is_not():
 
 
 def test_a_task_is_named_by_its_chunk_and_has_the_lines_of_the_steps(group_id: int, site: SiteSettings):
+    began = datetime.now(UTC)
     run_process(ProcessRequest(group_id=group_id), site)
+    named = TaskRunFilter(name=TaskRunFilterName(any_=["chunk 003 frames 20-29"]))
+    lines: list[str] = []
     with get_client(sync_client=True) as client:
-        named = TaskRunFilter(name=TaskRunFilterName(any_=["chunk 003 frames 20-29"]))
-        tasks_found = client.read_task_runs(task_run_filter=named)
-        assert tasks_found
-        wanted = LogFilter(task_run_id=LogFilterTaskRunId(any_=[tasks_found[-1].id]))
-        for _ in range(100):  # Prefect sends them a little later
-            lines = [log for log in client.read_logs(log_filter=wanted) if "frame_hits" in log.message]
+        for _ in range(100):  # Prefect records both a little later
+            ids = [
+                run.id
+                for run in client.read_task_runs(task_run_filter=named)
+                if run.expected_start_time is not None and run.expected_start_time > began
+            ]
+            logs = (
+                client.read_logs(log_filter=LogFilter(task_run_id=LogFilterTaskRunId(any_=ids)))
+                if ids
+                else []
+            )
+            lines = [log.name for log in logs if "frame_hits" in log.message]
             if lines:
                 break
             time.sleep(0.1)
-    assert [line.name for line in lines] == ["ssx_processing.pipeline.process_chunk"]
+    assert lines == ["ssx_processing.pipeline.process_chunk"]
