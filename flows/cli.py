@@ -38,6 +38,7 @@ from flows.cli_options import (
 from flows.cli_retry import retry_app
 from flows.cli_simulation import simulation_app
 from flows.cli_statistics import statistics_app
+from flows.cli_watch import watch_app
 from flows.unfinished import unfinished_shown
 
 app = typer.Typer(
@@ -48,6 +49,7 @@ app = typer.Typer(
 )
 app.add_typer(ispyb_app, name="ispyb")
 app.add_typer(groups_app, name="groups")
+app.add_typer(watch_app)
 app.add_typer(retry_app)
 app.add_typer(looking_app)
 app.add_typer(cells_app)
@@ -96,28 +98,6 @@ def demo(
     with unfinished_shown():
         looks = run_watch(site)
     demonstration.print_demo(where, chip, looks)
-
-
-@app.command("watch")
-def watch_(
-    once: Annotated[
-        bool, typer.Option("--once", help="One look instead of one every poll interval.")
-    ] = False,
-    workers: Workers = None,
-) -> None:
-    """Find serial data collection groups in ISPyB and process those that are ready."""
-    site = start(workers)
-    from flows.console import print_looks
-    from flows.databases import open_databases
-    from flows.replay import raise_if_refused
-    from flows.watch import run_watch, watch_for_ever
-
-    if not once:
-        watch_for_ever(site, print_looks)
-    with unfinished_shown():
-        print_looks(run_watch(site))
-    with open_databases(site) as databases:
-        raise_if_refused(databases.require_outbox())
 
 
 @app.command("process")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from flows.claim import check_unclaimed
 from flows.databases import Databases
-from flows.folder_lock import BusyError, check_free
+from flows.folder_lock import BusyError
 from flows.job import Job, ProcessRequest, processing_settings
 from flows.job_of_request import job_of_group
 from flows.messages import one_line
@@ -47,6 +48,8 @@ class GroupLook:
     verdict: Verdict
     detail: str
     folder: Path | None = None
+    is_live: bool = False
+    """It is still being collected."""
 
 
 class UnfinishedGroupsError(SsxError):
@@ -129,7 +132,7 @@ def look_unguarded(group: DataCollectionGroup, site: SiteSettings, databases: Da
     if known is not None and known.status is WorkStatus.SUCCESS:
         return GroupLook(group.group_id, Verdict.DONE, f"{known.status}, {known.message}", folder)
     try:
-        check_free(folder)
+        check_unclaimed(job.key, folder, databases.ledger, site, group.proposal)
     except BusyError as error:
         return GroupLook(group.group_id, Verdict.WAITING, str(error), folder)
     try:
@@ -144,7 +147,9 @@ def look_unguarded(group: DataCollectionGroup, site: SiteSettings, databases: Da
         reason = why_given_up(known, job, site, databases.ledger)
         if reason:
             return GroupLook(group.group_id, Verdict.FAILED, reason, folder)
-    return GroupLook(group.group_id, Verdict.READY, frames.detail or "ready", job.folder)
+    return GroupLook(
+        group.group_id, Verdict.READY, frames.detail or "ready", job.folder, is_live=frames.is_live
+    )
 
 
 def why_given_up(known: Processing, job: Job, site: SiteSettings, ledger: Ledger) -> str:

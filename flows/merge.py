@@ -12,10 +12,10 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from flows.claim import Held, claimed
 from flows.conclusion import conclude, settled
 from flows.databases import Databases, open_databases, processing_of
 from flows.delivery_thread import delivering
-from flows.folder_lock import exclusive
 from flows.group_merge import MergePlan, plan_merge
 from flows.group_names import group_named
 from flows.outcome import Outcome, UnfinishedResultError, raise_if_unfinished
@@ -98,15 +98,19 @@ def merge_result(request: MergeRequest, steps: LastSteps) -> Outcome:
         asked_for = what_to_merge(request, databases)
         if isinstance(asked_for, ProcessingGroup):
             plan = plan_merge(asked_for, request.settings, databases, site)
-            with exclusive(plan.job.folder):
-                return merge_and_tell(plan, databases, site, steps)
+            key, proposal = plan.job.key, asked_for.proposal
+            with claimed(key, plan.job.folder, databases.ledger, site, proposal) as held:
+                return merge_and_tell(plan, databases, site, steps, held)
         settings = changed_settings(asked_for, request.settings)
-        with exclusive(asked_for.folder):
+        with claimed(asked_for.key, asked_for.folder, databases.ledger, site) as held:
             job, runs = processed_before(asked_for, settings, databases, site)
-            return merge_and_tell(MergePlan(job, tuple(runs), asked_for.settings), databases, site, steps)
+            plan = MergePlan(job, tuple(runs), asked_for.settings)
+            return merge_and_tell(plan, databases, site, steps, held)
 
 
-def merge_and_tell(plan: MergePlan, databases: Databases, site: SiteSettings, steps: LastSteps) -> Outcome:
+def merge_and_tell(
+    plan: MergePlan, databases: Databases, site: SiteSettings, steps: LastSteps, held: Held
+) -> Outcome:
     """Merge, record, and wait a moment for ISPyB to take the result."""
     with delivering(databases) as delivery:
         if plan.job.may_have_events:
@@ -114,7 +118,7 @@ def merge_and_tell(plan: MergePlan, databases: Databases, site: SiteSettings, st
 
             # before the ledger hears of it: the result that there is stands
             check_events(plan.job, [run.plan.frames_total for run in plan.runs])
-        records = JobRecords(databases, plan.job, delivery)
+        records = JobRecords(databases, plan.job, delivery, held.check)
         outcome = merge_again(plan, records, steps)
         return settled(outcome, records, site.ispyb_wait_s)
 

@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.claim import claimed
 from flows.conclusion import conclude, settled
 from flows.confirmation import whom_to_ask
 from flows.data_sets import process_data_sets
@@ -21,7 +22,6 @@ from flows.databases import open_databases
 from flows.delivery_thread import delivering
 from flows.display import publish_summary
 from flows.expected_work import Ask
-from flows.folder_lock import exclusive
 from flows.job import Job, ProcessRequest
 from flows.job_of_request import find_job
 from flows.outcome import Outcome, PartialResultError, UnfinishedResultError, raise_if_unfinished
@@ -39,8 +39,12 @@ def process(request: ProcessRequest) -> State[Outcome]:
     log_from_info()
     with open_databases(site, request.folder if request.files else None) as databases:
         job = find_job(request, site, databases)
-        with exclusive(job.folder), delivering(databases) as delivery:
-            records = JobRecords(databases, job, delivery, record_images=site.record_images)
+        proposal = job.group.proposal if job.group else None
+        with (
+            claimed(job.key, job.folder, databases.ledger, site, proposal) as held,
+            delivering(databases) as delivery,
+        ):
+            records = JobRecords(databases, job, delivery, held.check, record_images=site.record_images)
             if request.automatic:
                 records.leave_set_aside()
             outcome = run_job(job, site, records, whom_to_ask(request, site))

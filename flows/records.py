@@ -6,7 +6,7 @@ The place to look when a number in ISPyB is wrong.
 import datetime
 import logging
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,8 @@ class JobRecords:
     job: Job
     delivery: DeliveryThread | None = None
     """Takes results to ISPyB; None where there is none."""
+    check: Callable[[], None] = lambda: None
+    """Raises if the job is another's by now; asked before anything is written."""
     frames_there: int | None = None
     """That could be read when the job was planned; None before."""
     record_images: bool = False
@@ -103,6 +105,7 @@ class JobRecords:
         self, run: DataSetRun, place: int, status: WorkStatus, *, attempts: int = 0, message: str = ""
     ) -> None:
         """Enter the state of a chunk."""
+        self.check()
         chunk = _chunk(run, place, status, attempts, message)
         self.databases.ledger.record_chunk(self.job.key, chunk)
 
@@ -214,6 +217,7 @@ class JobRecords:
         goes_on
             The collection does, and the processing with it: none of its attempts is over.
         """
+        self.check()
         attempts = 0 if goes_on else None
         self.databases.ledger.finish(
             self.job.key, status, message=message, counts=counts, versions=versions(), attempts=attempts
@@ -224,6 +228,7 @@ class JobRecords:
         return Sent() if self.delivery is None else self.delivery.settle(wait_s)
 
     def _send(self, result: Outgoing) -> None:
+        self.check()
         if self.delivery is not None:
             proposal = self.processing_group.proposal if self.processing_group else None
             self.delivery.send(result, self.job.key, proposal)

@@ -161,6 +161,8 @@ class SiteSettings(BaseSettings):
     """So long a run waits for that in the Prefect UI."""
     newer_than: int = Field(default=0, ge=0)
     """The watcher leaves data collections up to this id alone, e.g. those of the years before it came."""
+    groups_per_look: PositiveInt = 20
+    """So many groups the watcher takes up in one look, those still being collected first, then the newest."""
     poll_interval_s: PositiveFloat = 30.0
     """Time from one look of the watcher into ISPyB to the next."""
     quiet_time_s: PositiveFloat = 10.0
@@ -173,6 +175,10 @@ class SiteSettings(BaseSettings):
     groups, and comes back when there are more frames."""
     group_attempts: PositiveInt = 3
     """How often the watcher tries a group whose processing fails, or leaves chunks out."""
+    runs_per_proposal: PositiveInt | None = None
+    """So many groups of one proposal are processed or merged at the same time; others wait. None: any."""
+    claim_timeout_s: PositiveFloat = 60.0
+    """A run on another computer is taken over when it gave no sign of life for so long."""
     chunk_limits: ChunkLimits = ChunkLimits()
     """What a chunk may take."""
     chunk_retries: int = Field(default=2, ge=0)

@@ -4,9 +4,9 @@ What is true is in ISPyB and in the ledger, never in the watcher: it may be kill
 several may run.
 """
 
+import datetime
 import logging
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from prefect import flow
@@ -30,17 +30,26 @@ from flows.messages import one_line
 from flows.prefect_server import start_embedded_server
 from flows.process import result_of, run_process
 from flows.settings import SiteSettings
+from flows.wake import Wake
 from ispyb_io.protocol import UnavailableError
 
 logger = logging.getLogger(__name__)
 
 
 @flow(name="watch", persist_result=False)
-def watch() -> State[list[GroupLook]]:
-    """Look once; process what is ready; say what is done, waiting or failed."""
+def watch(most: int | None = None) -> State[list[GroupLook]]:
+    """Look once; process what is ready; say what is done, waiting or failed.
+
+    Parameters
+    ----------
+    most
+        Process at most so many groups; by default as many as the site allows in one look.
+    """
     site = SiteSettings()
     looks = look_around(site)
-    looks = [process_ready(look, site) if look.verdict is Verdict.READY else look for look in looks]
+    taken_up = in_order(looks)[: most or site.groups_per_look]
+    processed = {look.group_id: process_ready(look, site) for look in taken_up}
+    looks = [processed.get(look.group_id, look) for look in looks]
     try:
         raise_if_failed(looks)
     except UnfinishedGroupsError as error:
@@ -48,7 +57,13 @@ def watch() -> State[list[GroupLook]]:
     return Completed(message=tally(looks), data=looks)
 
 
-def run_watch(site: SiteSettings) -> list[GroupLook]:
+def in_order(looks: Sequence[GroupLook]) -> list[GroupLook]:
+    """Groups that are ready: first those still being collected, then the newest."""
+    ready = [look for look in looks if look.verdict is Verdict.READY]
+    return sorted(ready, key=lambda look: (not look.is_live, -look.group_id))
+
+
+def run_watch(site: SiteSettings, most: int | None = None) -> list[GroupLook]:
     """Look once; a flow runs only if a group is ready.
 
     Raises
@@ -59,7 +74,7 @@ def run_watch(site: SiteSettings) -> list[GroupLook]:
     looks = look_around(site)
     if any(look.verdict is Verdict.READY for look in looks):
         start_embedded_server()
-        return result_of(watch(return_state=True))
+        return result_of(watch(most, return_state=True))
     raise_if_failed(looks)
     return looks
 
@@ -71,20 +86,36 @@ def look_around(site: SiteSettings) -> list[GroupLook]:
         return list(look_at_groups(site, databases))
 
 
-def watch_for_ever(site: SiteSettings, show: Callable[[list[GroupLook]], None]) -> NoReturn:
-    """Look every poll interval; only news is shown."""
+def watch_for_ever(
+    site: SiteSettings,
+    show: Callable[[list[GroupLook]], None],
+    wake: Wake,
+    tell: Callable[[str], None] = lambda line: None,
+) -> NoReturn:
+    """Look every poll interval, or when woken; only news is shown.
+
+    One group is processed between two looks: a collection that begins meanwhile comes before what is older.
+
+    Parameters
+    ----------
+    tell
+        Told what is being done.
+    """
     shown: list[GroupLook] = []
     while True:
+        tell("looking into ISPyB")
         try:
-            looks = run_watch(site)
+            looks = run_watch(site, most=1)
         except UnfinishedGroupsError as error:
             looks = error.looks
         except UnavailableError as error:
             logger.warning("%s", error)
             looks = shown
         show([look for look in looks if look not in shown])
-        shown = looks
-        time.sleep(site.poll_interval_s)
+        shown, wake.last_look = looks, datetime.datetime.now()
+        if not any(look.verdict is Verdict.READY for look in looks):
+            tell(f"{tally(looks)}; looked at {wake.last_look:%H:%M:%S}")
+            wake.sleep(site.poll_interval_s)
 
 
 def process_ready(look: GroupLook, site: SiteSettings) -> GroupLook:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, Select, func, inspect, or_, select
 
 from ispyb_io import ledger_tables
 from ispyb_io.attempts import with_later_attempt
+from ispyb_io.ledger_claims import Claims
 from ispyb_io.ledger_groups import GROUP, HISTORY, MEMBER, GroupLedger, require
 from ispyb_io.ledger_records import Chunk, Processing, WorkStatus, chunk_from, processing_from
 from ispyb_io.protocol import RejectedError
@@ -40,6 +41,11 @@ class Ledger(GroupLedger):
     proposal
         Only its groups and their processings are listed, and those of files without a group.
     """
+
+    @property
+    def claims(self) -> Claims:
+        """Who works on what."""
+        return Claims(self._engine)
 
     def create_tables(self) -> None:
         """Make the tables that are not there; needs the right to do so.

@@ -163,6 +163,22 @@ class SsxChunkWork(LedgerBase):
     worker: Mapped[Text255]
 
 
+class SsxClaim(LedgerBase):
+    """Who works on a processing, or did last."""
+
+    __tablename__ = "SsxClaim"
+    __table_args__ = (UniqueConstraint("claimKey", name="ssx_claim_key"),)
+    ssxClaimId: Mapped[Key]
+    claimKey: Mapped[Hash]
+    proposal: Mapped[ExactText100] = mapped_column(index=True)
+    token: Mapped[Text45]
+    host: Mapped[Text255]
+    pid: Mapped[int]
+    processStart: Mapped[Text45]
+    beat: Mapped[int]
+    isHeld: Mapped[bool]
+
+
 def first_history() -> Insert:
     """Statement that begins the history of members from before there was one with how they are now."""
     member, history = SsxProcessingGroupMember.__table__, SsxProcessingGroupHistory.__table__

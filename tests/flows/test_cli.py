@@ -103,7 +103,7 @@ def test_words_that_are_no_cell_and_no_setting_are_told():
     ("arguments", "message"),
     [
         (("process", "--group", "1"), "no ISPyB is configured"),
-        (("watch", "--once"), "no ISPyB is configured"),
+        (("watch",), "no ISPyB is configured"),
         (("merge", "./nowhere"), "nowhere/ssx-ledger.sqlite: no such database file"),
         (("merge", "nowhere"), "there is no processing group nowhere; ssx groups lists them"),
         (("show", "7"), "group 7 has no result"),

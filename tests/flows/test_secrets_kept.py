@@ -68,7 +68,7 @@ def test_a_run_keeps_the_password_and_so_does_one_that_fails(
     assert_kept(tmp_path, good.stdout, good.stderr, away.stdout, away.stderr)
 
 
-@pytest.mark.parametrize("words", [("ispyb", "check"), ("watch", "--once")])
+@pytest.mark.parametrize("words", [("ispyb", "check"), ("watch",)])
 def test_an_account_that_is_refused_is_told_without_what_it_gave(
     server: MariadbServer, words: tuple[str, ...], tmp_path: Path
 ):

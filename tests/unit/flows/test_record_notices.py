@@ -35,7 +35,7 @@ def run_of(n_images: int | None, n_frames: int) -> DataSetRun:
     plan = Plan((HERE / "a.h5",), n_frames, (frames,), "identity", 1.0)
     job = ChunkJob(plan.paths, "identity", frames, ProcessingSettings(sample=sample), HERE, HERE)
     collection = DataCollection(data_collection_id=3, n_images=n_images)
-    return DataSetRun(DataSet("data collection 3", plan.paths, HERE, collection), plan, [job], 0)
+    return DataSetRun(DataSet("data collection 3", plan.paths, HERE, collection), plan, [job], n_frames, 0)
 
 
 @pytest.mark.parametrize(
