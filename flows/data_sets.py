@@ -11,6 +11,7 @@ from flows.expected_work import Ask, confirm, expected_work
 from flows.job import Job
 from flows.planning import began_with, chunk_size_before
 from flows.records import JobRecords
+from flows.run_names import name_run
 from flows.settings import SiteSettings
 from flows.tasks import calibrate_task, plan_task, sample_task
 from ssx_processing.errors import SettingsError
@@ -31,6 +32,8 @@ def process_data_sets(
         Asks somebody whether to go on where the site wants that; None: nobody is there.
     """
     plans = [plan_task(data_set, job.settings, site) for data_set in job.data_sets]
+    if any(plan.frames_there is not None for plan in plans):
+        name_run(job, is_live=True)
     records.frames_there = sum(plan.frames_to_learn_from for plan in plans)
     events = check_events(job, [plan.frames_total for plan in plans])
     with chunk_engine(site, job.folder) as executor, ProgressDisplay(plans) as display:

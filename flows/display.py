@@ -6,15 +6,13 @@ from types import TracebackType
 from typing import Self, cast
 from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from flows.data_set_run import DataSetRun
 from flows.expected_work import Ask, ExpectedWork
-from flows.outcome import Outcome
-from flows.result_table import result_rows
 from ssx_processing.models import FrameCounts, Plan
 
 
@@ -82,15 +80,3 @@ class ProgressDisplay:
     def _figures(self) -> str:
         rate = self._frames_computed / (time.monotonic() - self._started)
         return f"frames  {rate:.0f}/s  {self._counts.frame_hits} hits  {self._counts.frames_indexed} indexed"
-
-
-def publish_summary(outcome: Outcome) -> None:
-    """Prefect artifact: the table, what is missing, where the files are."""
-    missing = "\n".join(f"- {line}" for line in outcome.merge.missing)
-    rows = "\n".join(f"| {name} | {value} |" for name, value in result_rows(outcome))
-    files = "\n".join(f"- `{path}`" for path in (outcome.merge.folder / "merged.mtz", *outcome.reports))
-    text = f"# {outcome.name}: {outcome.status}\n\n{outcome.message}\n\n"
-    if missing:
-        text += f"## Not in the result\n\n{missing}\n\n"
-    text += f"| | |\n|---|---|\n{rows}\n\n## Files\n\n{files}\n"
-    create_markdown_artifact(text, key="summary", description=outcome.message)

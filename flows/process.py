@@ -14,13 +14,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.artifacts import publish_chunks, publish_shells, publish_summary
 from flows.claim import claimed
 from flows.conclusion import conclude, settled
 from flows.confirmation import whom_to_ask
 from flows.data_sets import process_data_sets
 from flows.databases import open_databases
 from flows.delivery_thread import delivering
-from flows.display import publish_summary
 from flows.expected_work import Ask
 from flows.job import Job, ProcessRequest
 from flows.job_of_request import find_job
@@ -28,6 +28,7 @@ from flows.outcome import Outcome, PartialResultError, UnfinishedResultError, ra
 from flows.prefect_environment import log_from_info
 from flows.prefect_server import start_embedded_server
 from flows.records import JobRecords
+from flows.run_names import name_run
 from flows.settings import SiteSettings
 from flows.tasks import LAST_STEPS
 
@@ -47,7 +48,11 @@ def process(request: ProcessRequest) -> State[Outcome]:
             records = JobRecords(databases, job, delivery, held.check, record_images=site.record_images)
             if request.automatic:
                 records.leave_set_aside()
-            outcome = run_job(job, site, records, whom_to_ask(request, site))
+            name_run(job)
+            try:
+                outcome = run_job(job, site, records, whom_to_ask(request, site))
+            finally:
+                publish_chunks(databases.ledger.chunks(job.key))
     return final_state(outcome)
 
 
@@ -70,6 +75,7 @@ def run_process(request: ProcessRequest, site: SiteSettings) -> Outcome:
 def final_state(outcome: Outcome) -> State[Outcome]:
     """Green only if every chunk is in the result, and ISPyB refused none of it."""
     publish_summary(outcome)
+    publish_shells(outcome)
     try:
         raise_if_unfinished(outcome)
     except UnfinishedResultError as error:

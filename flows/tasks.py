@@ -66,17 +66,20 @@ def chunk_task(chunk_job: ChunkJob, name: str, executor: Executor) -> tuple[Chun
 
     What the steps said in the worker stands in the log of this task.
     """
-    work: ChunkWork | None = None
     try:
         summary, work = executor.submit(work_on_chunk, chunk_job).result()
     except Exception as error:
-        work = work_of(error)
+        pass_on_log(work_of(error))
         error.__dict__["tries"] = task_run.run_count
         raise
-    finally:
-        for line in work.log if work else ():
-            logging.getLogger(line.name).log(line.level, "%s", line.text)
+    pass_on_log(work)
     return summary, work, task_run.run_count
+
+
+def pass_on_log(work: ChunkWork | None) -> None:
+    """Log here what was said in the worker."""
+    for line in work.log if work else ():
+        logging.getLogger(line.name).log(line.level, "%s", line.text)
 
 
 merge_task = task(name="merge", cache_policy=NO_CACHE, persist_result=False)(merge_step)

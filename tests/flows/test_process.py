@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.sorting import FlowRunSort
 from sqlalchemy import Engine
 
 from flows.job import ProcessRequest
@@ -213,3 +215,21 @@ def test_images_that_cannot_be_opened_are_recorded_as_a_failure(
     assert own_chip.master.name in program["processingMessage"]
     (processing,) = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxProcessing")
     assert processing["status"] == "failed"
+
+
+def test_a_run_is_named_and_tagged_by_what_it_is_about_and_shows_its_chunks(
+    group_id: int, site: SiteSettings
+):
+    run_process(ProcessRequest(group_id=group_id), site)
+    with get_client(sync_client=True) as client:
+        (run,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+        of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+        artifacts = {artifact.key: artifact for artifact in client.read_artifacts(artifact_filter=of_run)}
+    assert run.name == f"mx1-1 group {group_id} {CHIP.name}"
+    assert {"mx1", "mx1-1", "demo", "SIM"} <= set(run.tags)
+    chunks = json.loads(str(artifacts["chunks"].data))
+    assert [row["images"] for row in chunks][:2] == ["1-10", "11-20"]
+    assert {row["status"] for row in chunks} == {"success"}
+    assert artifacts["chunks"].description == f"{N_CHUNKS} chunks, all done"
+    assert "cc_half" in json.loads(str(artifacts["shells"].data))
+    assert str(artifacts["summary"].data).startswith(f"# group {group_id}: success")

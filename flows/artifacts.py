@@ -1,0 +1,54 @@
+"""What the Prefect UI shows of a result: a summary first, then tables of chunks and shells."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from flows.outcome import Outcome
+from flows.result_table import result_rows
+from ispyb_io.ledger_records import Chunk
+
+
+def publish_summary(outcome: Outcome) -> None:
+    """Prefect artifact: the table, what is missing, where the files are."""
+    missing = "\n".join(f"- {line}" for line in outcome.merge.missing)
+    rows = "\n".join(f"| {name} | {value} |" for name, value in result_rows(outcome))
+    files = "\n".join(f"- `{path}`" for path in (outcome.merge.folder / "merged.mtz", *outcome.reports))
+    changes = "\n".join(f"- {line}" for line in outcome.changes)
+    text = f"# {outcome.name}: {outcome.status}\n\n{outcome.message}\n\n"
+    if missing:
+        text += f"## Not in the result\n\n{missing}\n\n"
+    if changes:
+        text += f"## Changed since the last result\n\n{changes}\n\n"
+    text += f"| | |\n|---|---|\n{rows}\n\n## Files\n\n{files}\n"
+    create_markdown_artifact(text, key="summary", description=outcome.message)
+
+
+def publish_shells(outcome: Outcome) -> None:
+    """Prefect artifact: merging statistics by resolution."""
+    path = outcome.merge.folder / "shells.csv"
+    if path.is_file():
+        shells = pd.read_csv(path).round(3).astype(object)
+        table = shells.where(shells.notna(), None).to_dict(orient="list")
+        create_table_artifact(table, key="shells", description="Merging statistics by resolution, d in Å")
+
+
+def publish_chunks(chunks: Sequence[Chunk]) -> None:
+    """Prefect artifact: one row for each chunk; people count chunks and images from 1."""
+    rows = [
+        {
+            "chunk": chunk.index + 1,
+            "images": f"{chunk.start + 1}-{chunk.stop}",
+            "status": str(chunk.status),
+            "tries": chunk.attempts,
+            "hits": chunk.counts.get("frame_hits"),
+            "indexed": chunk.counts.get("frames_indexed"),
+            "seconds": chunk.seconds,
+            "message": chunk.message,
+        }
+        for chunk in chunks
+    ]
+    failed = sum(not chunk.status.has_result for chunk in chunks)
+    description = f"{len(rows)} chunks, {failed} failed" if failed else f"{len(rows)} chunks, all done"
+    create_table_artifact(rows, key="chunks", description=description)

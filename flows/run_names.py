@@ -1,0 +1,45 @@
+"""How a flow run is called in the Prefect UI, once it is known what it is about."""
+
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
+
+from flows.job import Job
+
+
+def name_run(job: Job, *, is_live: bool = False) -> None:
+    """Give the present run name and tags of its job."""
+    run_id = flow_run.get_id()
+    if run_id is None:  # called without Prefect
+        return
+    tags = {*flow_run.get_tags(), *tags_of(job, is_live=is_live)}
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(run_id, name=title_of(job), tags=sorted(tags))
+
+
+def title_of(job: Job) -> str:
+    """Proposal and visit, group, sample, e.g. "mx1234-2 group 57 lysozyme chip 7"."""
+    if job.chosen is not None:
+        return f"{job.chosen.proposal} {job.chosen.name}"
+    if job.group is None:
+        return job.name
+    sample = job.group.sample.name if job.group.sample else ""
+    return " ".join(part for part in (_visit(job), job.name, sample) if part)
+
+
+def tags_of(job: Job, *, is_live: bool) -> list[str]:
+    """What people look for: proposal, visit, beamline, protein, whether it goes on."""
+    if job.chosen is not None:
+        return [job.chosen.proposal]
+    group = job.group
+    if group is None:
+        return []
+    protein = group.sample.protein_acronym if group.sample else ""
+    known = (group.proposal, _visit(job), group.beamline, protein, "live" if is_live else "")
+    return [tag for tag in known if tag]
+
+
+def _visit(job: Job) -> str:
+    if job.group is None:
+        return ""
+    visit = job.group.visit_number
+    return job.group.proposal if visit is None else f"{job.group.proposal}-{visit}"
