@@ -50,6 +50,8 @@ class GroupLook:
     folder: Path | None = None
     is_live: bool = False
     """It is still being collected."""
+    attempts: int = 0
+    """So often it was tried before."""
 
 
 class UnfinishedGroupsError(SsxError):
@@ -148,7 +150,12 @@ def look_unguarded(group: DataCollectionGroup, site: SiteSettings, databases: Da
         if reason:
             return GroupLook(group.group_id, Verdict.FAILED, reason, folder)
     return GroupLook(
-        group.group_id, Verdict.READY, frames.detail or "ready", job.folder, is_live=frames.is_live
+        group.group_id,
+        Verdict.READY,
+        frames.detail or "ready",
+        job.folder,
+        is_live=frames.is_live,
+        attempts=0 if known is None else known.attempts,
     )
 
 

@@ -161,6 +161,9 @@ class SiteSettings(BaseSettings):
     """So long a run waits for that in the Prefect UI."""
     newer_than: int = Field(default=0, ge=0)
     """The watcher leaves data collections up to this id alone, e.g. those of the years before it came."""
+    launch: Literal["here", "deployment"] = "here"
+    """Who processes what the watcher finds: its own process, or a worker, as a run of the deployment
+    ``process/process-group`` on the Prefect server."""
     groups_per_look: PositiveInt = 20
     """So many groups the watcher takes up in one look, those still being collected first, then the newest."""
     poll_interval_s: PositiveFloat = 30.0

@@ -120,6 +120,8 @@ def watch_for_ever(
 
 def process_ready(look: GroupLook, site: SiteSettings) -> GroupLook:
     """Run the ``process`` flow for a group; an error is this group's, the others go on."""
+    if site.launch == "deployment":
+        return launched(look)
     request = ProcessRequest(group_id=look.group_id, automatic=True)
     try:
         outcome = run_process(request, site)
@@ -129,3 +131,11 @@ def process_ready(look: GroupLook, site: SiteSettings) -> GroupLook:
         return GroupLook(look.group_id, Verdict.FAILED, one_line(error), look.folder)
     verdict = Verdict.WAITING if outcome.goes_on else Verdict.PROCESSED
     return GroupLook(look.group_id, verdict, outcome.message, outcome.folder)
+
+
+def launched(look: GroupLook) -> GroupLook:
+    """Let a worker run the ``process`` flow for a group."""
+    from flows.launch import launch
+
+    attempt = f"{look.detail}, attempt {look.attempts + 1}"
+    return GroupLook(look.group_id, Verdict.WAITING, launch(look.group_id, attempt), look.folder)

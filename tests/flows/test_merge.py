@@ -72,7 +72,7 @@ def timeless_rows(database: Path) -> dict[str, list[dict[str, Any]]]:
             {
                 name: value
                 for name, value in row.items()
-                if not re.search("time|started|ended|At$", name, re.I)
+                if not re.search("time|started|ended|At$|^(token|pid|processStart|beat)$", name, re.I)
             }
             for row in rows(database, f'SELECT * FROM "{table}"')  # noqa: S608
         ]

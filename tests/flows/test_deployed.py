@@ -1,0 +1,173 @@
+"""Watcher and processing as deployments on a Prefect server, with a worker, each a process of its own."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+
+from flows.settings import SiteSettings
+from tests.flows.conftest import ProcessedSite
+from tests.flows.rows import rows
+
+ROOT = Path(__file__).parents[2]
+PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
+PATIENCE_S = 180
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Prefect server, and the environment of its clients."""
+
+    api: str
+    environment: dict[str, str]
+
+    def prefect(self, *words: str) -> str:
+        """Run a command of Prefect's."""
+        done = subprocess.run(
+            [*PREFECT, *words], env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def runs(self, *, sort: str = "START_TIME_ASC") -> list[dict]:
+        """The flow runs there are."""
+        answer = httpx.post(f"{self.api}/flow_runs/filter", json={"sort": sort, "limit": 200}, timeout=30)
+        return answer.raise_for_status().json()
+
+    def wait_for(self, what: Callable[[list[dict]], bool]) -> list[dict]:
+        """Wait until the runs are as wanted."""
+        stop = time.monotonic() + PATIENCE_S
+        while time.monotonic() < stop:
+            runs = self.runs()
+            if what(runs):
+                return runs
+            time.sleep(1)
+        raise AssertionError([(run["name"], run["state_name"], run["state"]["message"]) for run in runs])
+
+
+@pytest.fixture
+def server(site: SiteSettings, tmp_path: Path) -> Iterator[Server]:
+    """A server with our deployments, the schedule of the watcher switched off."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    api = f"http://127.0.0.1:{port}/api"
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    ours |= {
+        "PREFECT_HOME": str(tmp_path / "prefect-server"),
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "DO_NOT_TRACK": "1",
+        "SSX_LAUNCH": "deployment",
+    }
+    process = subprocess.Popen(
+        [*PREFECT, "server", "start", "--host", "127.0.0.1"],
+        env=ours,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait_for_health(api, process)
+        made = Server(api, ours | {"PREFECT_API_URL": api})
+        subprocess.run(
+            [ROOT / "deployments" / "register.sh"],
+            env=made.environment | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+        made.prefect("deployment", "schedule", "clear", "watch/watch", "--accept-yes")
+        yield made
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait_for_health(api: str, process: subprocess.Popen) -> None:
+    stop = time.monotonic() + PATIENCE_S
+    while time.monotonic() < stop:
+        assert process.poll() is None, "the server ended"
+        try:
+            if httpx.get(f"{api}/health", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.5)
+    raise AssertionError("the server does not answer")
+
+
+@pytest.fixture
+def start_worker(server: Server) -> Iterator[Callable[[], None]]:
+    """Start a worker that runs one flow at a time."""
+    workers: list[subprocess.Popen] = []
+
+    def start() -> None:
+        words = ["worker", "start", "--pool", "ssx", "--limit", "1", "--name", "one"]
+        environment = server.environment | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+        workers.append(
+            subprocess.Popen(
+                [*PREFECT, *words],
+                env=environment,
+                cwd=ROOT,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        )
+
+    yield start
+    for worker in workers:
+        worker.terminate()
+        worker.wait(60)
+
+
+def test_the_watcher_has_groups_processed_by_a_worker_each_once(
+    server: Server, start_worker: Callable[[], None], group_id: int, tmp_path: Path
+):
+    for _ in range(2):  # the second look finds a run under way, or the result
+        server.prefect("deployment", "run", "watch/watch")
+    start_worker()
+
+    def all_ended(runs: list[dict]) -> bool:
+        return len(runs) == 3 and all(run["state_type"] == "COMPLETED" for run in runs)
+
+    runs = server.wait_for(all_ended)
+    assert sorted(run["name"] for run in runs if "group" in run["name"]) == [f"mx1-1 group {group_id} chip"]
+    (processing,) = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxProcessing")
+    assert (processing["status"], processing["attempts"]) == ("success", 1)
+    assert len(rows(tmp_path / "ispyb.sqlite", "SELECT * FROM AutoProcProgram")) == 2
+
+
+def test_live_work_goes_before_offline_work(
+    server: Server,
+    start_worker: Callable[[], None],
+    ispyb: Engine,
+    processed: ProcessedSite,
+):
+    group = processed.group_id
+    for d_min in (3.0, 3.2):
+        request = f'request={{"group_id": {group}, "settings": {{"merging": {{"d_min": {d_min}}}}}}}'
+        server.prefect("deployment", "run", "merge/merge-group", "-p", request)
+    server.prefect("deployment", "run", "process/process-group", "-p", f'request={{"group_id": {group}}}')
+    start_worker()
+    runs = server.wait_for(lambda found: len(found) == 3 and all(run["start_time"] for run in found))
+    assert [run["work_queue_name"] for run in runs] == ["live", "offline", "offline"]
+
+
+def test_a_run_of_wrong_parameters_is_refused_before_it_begins(server: Server):
+    found = httpx.get(f"{server.api}/deployments/name/process/process-group", timeout=30).json()
+    answer = httpx.post(
+        f"{server.api}/deployments/{found['id']}/create_flow_run",
+        json={"parameters": {"request": {"group_id": "twelve"}}},
+        timeout=30,
+    )
+    assert answer.status_code == 409 or answer.status_code == 422
+    assert server.runs() == []
