@@ -9,9 +9,9 @@ from sqlalchemy import Engine
 from flows.databases import open_databases
 from flows.job import ProcessRequest
 from flows.job_of_request import find_job, job_of_files
-from flows.looks import why_not_complete
 from flows.merge import MergeRequest, run_merge
 from flows.process import run_process
+from flows.readiness import readiness
 from flows.settings import SiteSettings
 from ispyb_io.ledger_records import WorkStatus
 from ssx_processing.formats.frames import FrameSet
@@ -142,4 +142,4 @@ def test_geometry_file_of_the_site_is_as_good_as_one_given_by_hand(
     with open_databases(site) as databases:
         given = find_job(ProcessRequest(group_id=group_id, geometry_file=geom), site, databases)
         assert find_job(ProcessRequest(group_id=group_id), here, databases) == given
-    assert why_not_complete(given, here) == ""
+        assert readiness(given, None, here, databases.ledger).state == "ready"
