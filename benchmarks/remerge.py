@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flows.data_set_run import chunk_jobs
+from flows.data_set_run import jobs_of_plan
 from ssx_processing.formats.chunk_folder import SUMMARY, read_summary, read_table, write_chunk, write_json
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.kernels.unit_cell import cell_of
@@ -94,7 +94,7 @@ def enlarge(out: Path, stills: StillObservations) -> None:
         tuple(Path(path) for path in content["plan"]["paths"]),
         n_frames, ranges, content["plan"]["identity"], content["plan"]["wavelength"], None,
     )  # fmt: skip
-    jobs = chunk_jobs(plan, settings, run.calibrations / content["calibration"], out)
+    jobs = jobs_of_plan(plan, settings, run.calibrations / content["calibration"], out)
     summary = read_summary(donors[0])
     for job in jobs:
         part = {name: of_frames(table, job.frames) for name, table in tables.items()}

@@ -30,7 +30,8 @@ def publish_shells(outcome: Outcome) -> None:
     path = outcome.merge.folder / "shells.csv"
     if path.is_file():
         shells = pd.read_csv(path).round(3).astype(object)
-        table = shells.where(shells.notna(), None).to_dict(orient="list")
+        known = shells.where(shells.notna(), None)
+        table = {str(name): known[name].tolist() for name in known}
         create_table_artifact(table, key="shells", description="Merging statistics by resolution, d in Å")
 
 

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from flows.cli_cells import cells_app
+from flows.cli_diff import diff_app
 from flows.cli_events import events_app
 from flows.cli_export import export_app
 from flows.cli_geometry import geometry_app
@@ -51,6 +52,7 @@ app.add_typer(ispyb_app, name="ispyb")
 app.add_typer(groups_app, name="groups")
 app.add_typer(watch_app)
 app.add_typer(retry_app)
+app.add_typer(diff_app)
 app.add_typer(looking_app)
 app.add_typer(cells_app)
 app.add_typer(events_app)

@@ -1,6 +1,7 @@
 """A group that is ready as a run of a deployment, for a worker to take up."""
 
 import hashlib
+from typing import Any
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
@@ -45,7 +46,7 @@ def launch(group_id: int, reason: str) -> str:
         state = runs[0].state_name or "under way"
         return f"run {runs[0].name} is {state.lower()}"
     request = ProcessRequest(group_id=group_id, automatic=True)
-    run = run_deployment(
+    run: Any = run_deployment(  # a coroutine only where it is called from async code
         DEPLOYMENT,
         parameters={"request": request.model_dump(mode="json", exclude_defaults=True)},
         timeout=0,  # it is not waited for

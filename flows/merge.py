@@ -6,7 +6,6 @@ sees a merge only where it has a server of its own.
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +17,7 @@ from flows.databases import Databases, open_databases, processing_of
 from flows.delivery_thread import delivering
 from flows.group_merge import MergePlan, plan_merge
 from flows.group_names import group_named
-from flows.outcome import Outcome, UnfinishedResultError, raise_if_unfinished
+from flows.outcome import Outcome, UnfinishedResultError, counted, raise_if_unfinished
 from flows.prefect_environment import server_is_configured
 from flows.processed_job import changed_settings, differences, processed_before
 from flows.records import JobRecords
@@ -149,5 +148,5 @@ def merge_again(plan: MergePlan, records: JobRecords, steps: LastSteps) -> Outco
     except Exception as error:
         records.fail_merge(error)
         raise
-    records.finish(outcome.status, outcome.message, asdict(outcome.counts))
+    records.finish(outcome.status, outcome.message, counted(outcome))
     return outcome

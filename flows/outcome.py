@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ispyb_io.ledger_records import WorkStatus
 from ssx_processing.errors import ChunkError, SsxError
@@ -12,6 +13,8 @@ from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import FrameCounts, MergeSummary
 
 OUTCOME = "outcome.json"
+MERGE_KEY = "merge"
+"""Among the counts of a processing in the ledger: key of its merge."""
 CARRIER = "carrier"
 """Among the facts: what takes the crystals into the beam, e.g. LCP."""
 
@@ -84,6 +87,11 @@ def raise_if_unfinished(outcome: Outcome) -> None:
         raise PartialResultError(outcome)
     if outcome.refusals:
         raise NotRecordedError(outcome)
+
+
+def counted(outcome: Outcome) -> dict[str, Any]:
+    """What the ledger keeps of it: counts, and the key of the merge, by which its statistics are found."""
+    return asdict(outcome.counts) | {MERGE_KEY: outcome.merge.key}
 
 
 def write_outcome(outcome: Outcome) -> None:

@@ -6,7 +6,6 @@ then recorded as failed; the merge goes on with the others, and the flow ends as
 though there is a result.
 """
 
-from dataclasses import asdict
 from typing import Any
 
 from prefect import flow
@@ -24,7 +23,13 @@ from flows.delivery_thread import delivering
 from flows.expected_work import Ask
 from flows.job import Job, ProcessRequest
 from flows.job_of_request import find_job
-from flows.outcome import Outcome, PartialResultError, UnfinishedResultError, raise_if_unfinished
+from flows.outcome import (
+    Outcome,
+    PartialResultError,
+    UnfinishedResultError,
+    counted,
+    raise_if_unfinished,
+)
 from flows.prefect_environment import log_from_info
 from flows.prefect_server import start_embedded_server
 from flows.records import JobRecords
@@ -104,5 +109,5 @@ def run_job(job: Job, site: SiteSettings, records: JobRecords, ask: Ask | None) 
         records.fail(error)
         records.settle(site.ispyb_wait_s)
         raise
-    records.finish(outcome.status, outcome.message, asdict(outcome.counts), goes_on=outcome.goes_on)
+    records.finish(outcome.status, outcome.message, counted(outcome), goes_on=outcome.goes_on)
     return settled(outcome, records, site.ispyb_wait_s)

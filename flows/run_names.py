@@ -1,5 +1,7 @@
 """How a flow run is called in the Prefect UI, once it is known what it is about."""
 
+from uuid import UUID
+
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
@@ -13,7 +15,7 @@ def name_run(job: Job, *, is_live: bool = False) -> None:
         return
     tags = {*flow_run.get_tags(), *tags_of(job, is_live=is_live)}
     with get_client(sync_client=True) as client:
-        client.update_flow_run(run_id, name=title_of(job), tags=sorted(tags))
+        client.update_flow_run(UUID(run_id), name=title_of(job), tags=sorted(tags))
 
 
 def title_of(job: Job) -> str:

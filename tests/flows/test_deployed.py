@@ -44,7 +44,7 @@ class Server:
 
     def wait_for(self, what: Callable[[list[dict]], bool]) -> list[dict]:
         """Wait until the runs are as wanted."""
-        stop = time.monotonic() + PATIENCE_S
+        stop, runs = time.monotonic() + PATIENCE_S, []
         while time.monotonic() < stop:
             runs = self.runs()
             if what(runs):
