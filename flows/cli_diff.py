@@ -25,15 +25,16 @@ def diff_(
     site = start(None)
     from flows.console_diff import print_difference
     from flows.databases import open_databases
-    from flows.diff import compared_result, difference, is_key
+    from flows.diff import ComparedResult, compared_result, difference, is_key
 
-    compared = []
-    for text in (first, second):
+    def read(text: str) -> ComparedResult:
         group_id, folder = (None, None) if is_key(text) else parse_result(text)
         with open_databases(site, folder, create=folder is None) as databases:
-            compared.append(compared_result(text, group_id, folder, databases))
-    found = difference(*compared)
+            return compared_result(text, group_id, folder, databases)
+
+    one, other = read(first), read(second)
+    found = difference(one, other)
     if as_json:
         say(json.dumps(asdict(found), indent=2))
     else:
-        print_difference(*compared, found)
+        print_difference(one, other, found)

@@ -131,8 +131,8 @@ def _figures(one: ComparedResult, other: ComparedResult) -> Iterator[tuple[str, 
     yield ("lattices_merged", str(one.merge.lattices_merged), str(other.merge.lattices_merged))
     yield ("space group", one.merge.space_group, other.merge.space_group)
     for field in fields(ShellStatistics):
-        values = [getattr(result.merge.overall, field.name) for result in (one, other)]
-        yield (field.name, *(f"{value:.4g}" for value in values))
+        first, second = (getattr(result.merge.overall, field.name) for result in (one, other))
+        yield (field.name, f"{first:.4g}", f"{second:.4g}")
 
 
 def _shells(
