@@ -29,14 +29,23 @@ class ExpectedWork:
             return "all chunks are there already"
         end = datetime.datetime.now() + datetime.timedelta(hours=self.hours)
         when = f"{end:%H:%M}" if self.hours < 12 else f"{end:%Y-%m-%d %H:%M}"
-        cpu = (
-            f"{self.cpu_hours:.1f} CPU hours"
-            if self.cpu_hours >= 1
-            else f"{60 * self.cpu_hours:.1f} CPU minutes"
-        )
+        cpu = _time_words(self.cpu_hours)
         size = f"{self.gigabytes:.1f} GB" if self.gigabytes >= 1 else f"{1000 * self.gigabytes:.0f} MB"
         todo = f"{self.chunks} chunks with {self.frames} frames to do"
         return f"{todo}: {cpu}, {size} of results, done about {when}"
+
+
+def _time_words(hours: float) -> str:
+    """CPU time in a unit that fits.
+
+    Examples
+    --------
+    >>> _time_words(2.0), _time_words(0.5), _time_words(0.001)
+    ('2.0 CPU hours', '30.0 CPU minutes', '4 CPU seconds')
+    """
+    if hours >= 1:
+        return f"{hours:.1f} CPU hours"
+    return f"{60 * hours:.1f} CPU minutes" if hours >= 1 / 60 else f"{3600 * hours:.0f} CPU seconds"
 
 
 class ConfirmationNeededError(SsxError):

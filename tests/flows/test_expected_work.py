@@ -55,7 +55,7 @@ def test_a_job_above_the_limit_waits_until_somebody_says_yes(
     (seen,) = run_watch(careful)
     assert seen.verdict is Verdict.WAITING
     assert "8 chunks with 80 frames to do:" in seen.detail
-    assert "CPU minutes" in seen.detail
+    assert "CPU seconds" in seen.detail
     assert "the site begins up to 1e-09 CPU hours by itself (SSX_CONFIRM_CPU_HOURS)" in seen.detail
     assert seen.detail.endswith("--yes")
     with pytest.raises(ConfirmationNeededError):
