@@ -21,6 +21,9 @@ from ssx_processing.errors import SsxError
 BEAT_S = 3.0
 """Time from one sign of life to the next."""
 
+FIRST_SEEN: dict[str, float] = {}
+"""Monotonic time at which this process first saw a claim with this beat: it waits for it only once."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -34,6 +37,7 @@ class Held:
     def __init__(self, key: str, owner: Owner, ledger: Ledger) -> None:
         self._key, self._owner, self._ledger = key, owner, ledger
         self._end, self._is_lost = threading.Event(), False
+        self._last_beat = time.monotonic()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="claim")
         self._thread.start()
 
@@ -45,6 +49,8 @@ class Held:
         ClaimLostError
             It is.
         """
+        if time.monotonic() - self._last_beat > 3 * BEAT_S:  # it was suspended, or without its ledger
+            self._beat_once()
         if self._is_lost:
             raise ClaimLostError(
                 "another process took this over while this one stood still (suspended, or without its "
@@ -60,10 +66,16 @@ class Held:
 
     def _beat(self) -> None:
         while not self._end.wait(BEAT_S):
-            try:
-                self._is_lost = not self._ledger.claims.beat(self._key, self._owner)
-            except IspybError as error:  # who would take over cannot, either
-                logger.debug("no sign of life: %s", error)
+            self._beat_once()
+
+    def _beat_once(self) -> None:
+        try:
+            self._is_lost = not self._ledger.claims.beat(self._key, self._owner)
+            self._last_beat = time.monotonic()
+        except IspybError as error:  # who would take over cannot, either
+            logger.debug("no sign of life: %s", error)
+        except Exception:  # the thread must live on
+            logger.warning("no sign of life was given", exc_info=True)
 
 
 @contextmanager
@@ -114,7 +126,9 @@ def check_fair_use(key: str, ledger: Ledger, site: SiteSettings, proposal: str |
     """Raise BusyError if the proposal has as many runs as the site allows, this one apart."""
     if site.runs_per_proposal is None or proposal is None:
         return
-    others = [c for c in ledger.claims.held(proposal=proposal) if c.key != key and not _died_here(c.owner)]
+    others = [c for c in ledger.claims.held(proposal=proposal) if c.key != key]
+    if len(others) >= site.runs_per_proposal:
+        others = [claim for claim in others if not is_gone(claim, ledger, site.claim_timeout_s)]
     if len(others) >= site.runs_per_proposal:
         raise BusyError(
             f"{proposal} has {len(others)} runs, the site allows {site.runs_per_proposal} "
@@ -126,8 +140,8 @@ def is_gone(claim: Claim, ledger: Ledger, timeout_s: float) -> bool:
     """Whether the owner of a claim is dead: at once on this computer, else when its beat stands still."""
     if claim.owner.host == _host():
         return _died_here(claim.owner)
-    stop = time.monotonic() + timeout_s
-    while time.monotonic() < stop:
+    first_seen = FIRST_SEEN.setdefault(claim.model_dump_json(), time.monotonic())
+    while time.monotonic() < first_seen + timeout_s:
         time.sleep(min(1.0, timeout_s / 5))
         if ledger.claims.held(key=claim.key) != [claim]:
             return False

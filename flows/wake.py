@@ -86,12 +86,14 @@ def _handler_of(wake: Wake) -> type[BaseHTTPRequestHandler]:
                 length = int(self.headers.get("Content-Length") or 0)
             except ValueError:
                 return "Content-Length is no number"
+            if length < 0:
+                return "Content-Length is negative"
             if length > LONGEST_BODY:
                 return f"the body has {length} bytes, at most {LONGEST_BODY} are read"
             body = self.rfile.read(length)
             try:
                 content = json.loads(body) if body.strip() else {}
-            except ValueError:
+            except (ValueError, RecursionError):
                 return 'the body is no JSON; it may be empty, or e.g. {"group_id": 12}'
             if not isinstance(content, dict) or not isinstance(content.get("group_id", 0), int):
                 return 'expected nothing or {"group_id": 12}'

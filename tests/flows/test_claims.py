@@ -52,13 +52,13 @@ def elsewhere() -> Owner:
 
 
 @contextmanager
-def beating(ledger: Ledger, owner: Owner) -> Iterator[None]:
+def beating(ledger: Ledger, owner: Owner, key: str = KEY) -> Iterator[None]:
     """The owner is alive."""
     end = threading.Event()
 
     def beat() -> None:
         while not end.wait(0.05):
-            ledger.claims.beat(KEY, owner)
+            ledger.claims.beat(key, owner)
 
     thread = threading.Thread(target=beat)
     thread.start()
@@ -149,10 +149,19 @@ def test_a_proposal_has_so_many_runs_at_a_time(
     monkeypatch.setenv("SSX_RUNS_PER_PROPOSAL", "1")
     (proposal,) = {g.proposal for g in ledger.groups()} or {PROPOSAL}
     ledger.claims.take("another", elsewhere(), proposal)
-    (waiting,) = run_watch(SiteSettings())
-    assert waiting.verdict is Verdict.WAITING
-    assert f"{proposal} has 1 runs, the site allows 1 (SSX_RUNS_PER_PROPOSAL)" in waiting.detail
-    with pytest.raises(BusyError, match="the site allows 1"):
-        run_process(ProcessRequest(group_id=group_id), SiteSettings())
+    with beating(ledger, elsewhere(), "another"):
+        (waiting,) = run_watch(SiteSettings())
+        assert waiting.verdict is Verdict.WAITING
+        assert f"{proposal} has 1 runs, the site allows 1 (SSX_RUNS_PER_PROPOSAL)" in waiting.detail
+        with pytest.raises(BusyError, match="the site allows 1"):
+            run_process(ProcessRequest(group_id=group_id), SiteSettings())
     ledger.claims.release("another", elsewhere())
     assert [look.verdict for look in run_watch(SiteSettings())] == [Verdict.PROCESSED]
+
+
+def test_a_run_whose_computer_died_counts_no_more_for_its_proposal(
+    ledger: Ledger, site: SiteSettings, tmp_path: Path
+):
+    site = site.model_copy(update={"claim_timeout_s": 0.5, "runs_per_proposal": 1})
+    ledger.claims.take("another", elsewhere(), PROPOSAL)
+    check_unclaimed(KEY, tmp_path, ledger, site, PROPOSAL)
