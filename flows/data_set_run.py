@@ -26,7 +26,7 @@ from ssx_processing.models import (
     UnitCell,
 )
 from ssx_processing.pipeline.chunk_job import ChunkJob, chunk_summary, is_done
-from ssx_processing.pipeline.plan import frame_ranges
+from ssx_processing.pipeline.frame_ranges import frame_ranges
 from ssx_processing.settings import ProcessingSettings
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from ssx_processing.errors import GeometryError, ImageReadError
 from ssx_processing.formats.frames import FrameSet
 from ssx_processing.formats.geometry_file import geometry_identity
 from ssx_processing.models import FrameRange, Plan
+from ssx_processing.pipeline.frame_ranges import frame_ranges
 from ssx_processing.pipeline.stream_plan import (
     are_streams,
     frames_of_streams,
@@ -132,17 +133,3 @@ def chunk_ranges(n_frames: int, settings: StageSettings) -> tuple[FrameRange, ..
     """Ranges of the size that is set; of some size where it is still to be chosen."""
     size = settings.frames_per_chunk
     return frame_ranges(n_frames, USUAL_SIZE if size == "auto" else size)
-
-
-def frame_ranges(n_frames: int, frames_per_chunk: int) -> tuple[FrameRange, ...]:
-    """Contiguous ranges that cover all frames; the last may be shorter.
-
-    Examples
-    --------
-    >>> [(r.start, r.stop) for r in frame_ranges(5, 2)]
-    [(0, 2), (2, 4), (4, 5)]
-    """
-    return tuple(
-        FrameRange(start, min(start + frames_per_chunk, n_frames))
-        for start in range(0, n_frames, frames_per_chunk)
-    )

@@ -15,7 +15,7 @@ from ssx_processing.formats.chunk_folder import write_chunk, write_json
 from ssx_processing.formats.merge_folder import MergeTables, write_merge
 from ssx_processing.formats.mtz import MergedIntensities
 from ssx_processing.models import FrameCounts, FrameRange, MergeSummary, ShellStatistics
-from ssx_processing.pipeline.plan import frame_ranges
+from ssx_processing.pipeline.frame_ranges import frame_ranges
 from ssx_processing.pipeline.report import write_report
 from ssx_processing.pipeline.report_binning import value_bins
 from ssx_processing.pipeline.report_data import read_report_data
