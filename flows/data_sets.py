@@ -9,7 +9,7 @@ from flows.engine import chunk_engine
 from flows.event_chains import CollectionEvents, check_events
 from flows.expected_work import Ask, confirm, expected_work
 from flows.job import Job
-from flows.planning import began_with, chunk_size_before
+from flows.planning import began_with, begun_before
 from flows.records import JobRecords
 from flows.run_names import name_run
 from flows.settings import SiteSettings
@@ -42,6 +42,7 @@ def process_data_sets(
         display.note(work.words)
         confirm(work, site, None if ask is None else display.paused(ask), job.name)
         for number, run in enumerate(runs):
+            # only now: how many chunks a collection that goes on has is known when it is left
             run.first_chunk = sum(len(before.chunk_jobs) for before in runs[:number])
             write_plan(run)
             display.say(run.data_set.name)
@@ -64,15 +65,13 @@ def calibrated_runs(
         for line in calibration.cell_notices:
             display.note(line)
         trial = calibration.trial
-        size = chunk_size_before(data_set, plan) or chosen_size(
+        size = begun_before(data_set, plan).get("frames_per_chunk") or chosen_size(
             plan, settings, trial and trial.cpu_seconds, events_period(events)
         )
         cut = with_chunks(plan, size)
         jobs = jobs_of_plan(cut, settings, calibration.folder, data_set.folder)
-        first = sum(len(run.chunk_jobs) for run in runs)
-        runs.append(
-            DataSetRun(data_set, cut, jobs, size, first, notices=calibration.cell_notices, trial=trial)
-        )
+        notices = calibration.cell_notices
+        runs.append(DataSetRun(data_set, cut, jobs, size, first_chunk=0, notices=notices, trial=trial))
     return runs
 
 

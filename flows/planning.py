@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from flows.arrival import Arrival, look_at_files
@@ -44,44 +43,34 @@ def plan_of(data_set: DataSet, settings: StageSettings, arrival: Arrival | None)
     geometry = data_set.geometry_file
     if arrival is None:
         return make_plan(data_set.paths, settings, geometry)
-    if not arrival.lacking and not _began_growing(planned_before(data_set)):
-        return make_plan(arrival.paths, settings, geometry)
-    plan = make_growing_plan(arrival.paths, settings, arrival.expected, geometry)
-    if arrival.lacking or planned_before(data_set)["plan"]["identity"] == plan.identity:
-        return plan
+    began_growing = planned_before(data_set).get("plan", {}).get("frames_there") is not None
+    if arrival.lacking or began_growing:
+        plan = make_growing_plan(arrival.paths, settings, arrival.expected, geometry)
+        if arrival.lacking or begun_before(data_set, plan):
+            return plan
     return make_plan(arrival.paths, settings, geometry)
+
+
+def begun_before(data_set: DataSet, plan: Plan) -> Mapping[str, Any]:
+    """What plan.json says of a collection that goes on, where it was begun; nothing for all others."""
+    before = planned_before(data_set)
+    is_begun = plan.frames_there is not None and before.get("plan", {}).get("identity") == plan.identity
+    return before if is_begun else {}
 
 
 def planned_before(data_set: DataSet) -> Mapping[str, Any]:
     """What plan.json of a data set says; nothing where there is none that can be read."""
-    return read_plan(data_set.folder)
-
-
-def read_plan(folder: Path) -> Mapping[str, Any]:
-    """What plan.json in the folder of a data set says; nothing where there is none that can be read."""
     try:
-        return json.loads(RunFolder(folder).plan.read_text())
+        return json.loads(RunFolder(data_set.folder).plan.read_text())
     except (OSError, ValueError):
         return {}
 
 
 def began_with(data_set: DataSet, plan: Plan, settings: RequestedSettings) -> SampleSettings | None:
     """The sample that a collection that goes on was begun with, if it was with these settings."""
-    before = planned_before(data_set)
-    if not _began_growing(before) or before["plan"]["identity"] != plan.identity:
+    before = begun_before(data_set, plan)
+    if not before:
         return None
     sample = SampleSettings.model_validate(before["settings"]["sample"])
     is_same = settings.with_sample(sample).model_dump(mode="json") == before["settings"]
     return sample if is_same and settings.sample.known in (None, sample) else None
-
-
-def chunk_size_before(data_set: DataSet, plan: Plan) -> int | None:
-    """Frames of a chunk of a collection that goes on, as it was begun."""
-    before = planned_before(data_set)
-    if not _began_growing(before) or before["plan"]["identity"] != plan.identity:
-        return None
-    return before["frames_per_chunk"]
-
-
-def _began_growing(planned: Mapping[str, Any]) -> bool:
-    return bool(planned) and planned["plan"].get("frames_there") is not None

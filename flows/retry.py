@@ -1,8 +1,8 @@
 """Failed chunks of a result once more, with the settings of the result."""
 
+from flows.data_set_run import read_run
 from flows.databases import Databases
 from flows.job import ProcessRequest
-from flows.planning import read_plan
 from ispyb_io.ledger_records import Chunk, Processing, WorkStatus
 from ssx_processing.errors import SettingsError
 
@@ -19,6 +19,8 @@ def request_again(last: Processing, databases: Databases) -> ProcessRequest:
     ------
     SettingsError
         It is a merge of a processing group, which has no chunks of its own.
+    ChunkError
+        What was processed in its folder cannot be read.
     """
     settings = dict(last.settings)
     sample = settings.pop("sample")
@@ -32,8 +34,6 @@ def request_again(last: Processing, databases: Databases) -> ProcessRequest:
             f"{name} is a merge of several results: retry that of the member that lacks chunks (ssx status), "
             f"then ssx merge {name!r}"
         )
-    plan = read_plan(last.folder)
-    geometry = plan.get("geometry")
-    of_files = {"files": plan["plan"]["paths"], "folder": last.folder}
-    of_files["geometry_file"] = geometry["path"] if geometry else None
+    data_set = read_run(last.folder, None, 0).data_set
+    of_files = {"files": data_set.paths, "folder": last.folder, "geometry_file": data_set.geometry_file}
     return ProcessRequest.model_validate(of_files | known | {"settings": settings})
