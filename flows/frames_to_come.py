@@ -1,5 +1,6 @@
 """The chunks of a data set, handed out as their frames come."""
 
+import math
 import time
 from collections.abc import Iterator
 
@@ -23,27 +24,24 @@ class FramesToCome:
     def __init__(self, run: DataSetRun, site: SiteSettings) -> None:
         self._run, self._site = run, site
         self._given = 0
-        self._looked = self._last_news = time.monotonic()
-        self._is_first = True
+        self._looked, self._last_news = -math.inf, time.monotonic()
         self.ended = False
         """Whether no more chunks come."""
 
     def arrived(self) -> Iterator[int]:
         """Places of the chunks whose frames have come since it was asked last."""
-        if self.ended:
-            return
         if self._run.plan.frames_there is None:
             self.ended = True
             yield from self._up_to(self._run.plan.frames_total)
-        elif self._is_first or time.monotonic() - self._looked > POLL_S:
+        elif not self.ended and time.monotonic() - self._looked > POLL_S:
             yield from self._look()
-            self._looked, self._is_first = time.monotonic(), False
+            self._looked = time.monotonic()
 
     def _look(self) -> Iterator[int]:
         try:
             arrival = look_at_files(self._run.data_set, self._site)
         except (SsxError, OSError) as error:  # a disk that is away comes back, or the run is left
-            yield from self._leave_if_idle(one_line(error))
+            self._leave_if_idle(one_line(error))
             return
         self._run.grow(arrival)
         if not arrival.goes_on:
@@ -54,16 +52,15 @@ class FramesToCome:
         if self._given > before:
             self._last_news = time.monotonic()
         elif not self.ended:
-            yield from self._leave_if_idle(arrival.lacking)
+            self._leave_if_idle(arrival.lacking)
 
-    def _leave_if_idle(self, lacking: str) -> Iterator[int]:
+    def _leave_if_idle(self, lacking: str) -> None:
         if time.monotonic() - self._last_news > self._site.live_wait_s:
             if not self._given:
                 chunk = f"{self._run.data_set.name}: not one chunk of {self._run.frames_per_chunk} frames"
                 raise ImageReadError(f"{chunk} came within {self._site.live_wait_s:g} s; {lacking}")
             self.ended = True
             self._run.leave_at(self._given)
-        return iter(())
 
     def _up_to(self, n_frames: int) -> Iterator[int]:
         for place, job in enumerate(self._run.chunk_jobs):
