@@ -45,7 +45,8 @@ def look_at_files(data_set: DataSet, site: SiteSettings) -> Arrival:
         No file is there, or one cannot be opened.
     """
     collection = data_set.collection
-    paths = data_set.paths if collection is None else tuple(files_of(collection))
+    files = data_set.paths if collection is None else files_of(collection)
+    paths = tuple(path.resolve() for path in files)
     with FrameSet(paths, data_set.geometry_file) as frames:
         there, n_frames = frames.frames_available(), frames.n_frames
         missing = frames.missing() if there < n_frames else ""

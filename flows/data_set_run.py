@@ -109,7 +109,9 @@ class DataSetRun:
 
     def grow(self, arrival: "Arrival") -> None:
         """Take in which files are there by now, and that more frames may come than were planned."""
-        self.chunk_jobs = [replace(job, paths=arrival.paths) for job in self.chunk_jobs]
+        if arrival.paths != self.plan.paths:
+            self.plan = replace(self.plan, paths=arrival.paths)
+            self.chunk_jobs = [replace(job, paths=arrival.paths) for job in self.chunk_jobs]
         if arrival.expected > self.plan.frames_total:
             self._plan_up_to(arrival.expected)
 

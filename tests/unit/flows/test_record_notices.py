@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from flows.arrival import Arrival
 from flows.conclusion import sample_facts
 from flows.data_set_run import DataSetRun
 from flows.event_chains import apply_events
@@ -36,6 +37,14 @@ def run_of(n_images: int | None, n_frames: int) -> DataSetRun:
     job = ChunkJob(plan.paths, "identity", frames, ProcessingSettings(sample=sample), HERE, HERE)
     collection = DataCollection(data_collection_id=3, n_images=n_images)
     return DataSetRun(DataSet("data collection 3", plan.paths, HERE, collection), plan, [job], n_frames, 0)
+
+
+def test_files_that_come_later_belong_to_the_plan_and_to_every_chunk():
+    run = run_of(None, 80)
+    files = (HERE / "a.h5", HERE / "b.h5")
+    run.grow(Arrival(files, there=80, expected=80, lacking="", is_over=False))
+    assert run.plan.paths == files
+    assert [job.paths for job in run.chunk_jobs] == [files]
 
 
 @pytest.mark.parametrize(
