@@ -33,19 +33,11 @@ def process_chunks(
     computing: dict[PrefectFuture, int] = {}
     while True:
         for place in to_come.arrived():
-            job = run.chunk_jobs[place]
-            if is_done(job):  # no task: those of a collection that goes on would be shown again and again
-                run.add(place, chunk_summary(job, reused=True))
-                records.chunk(run, place, WorkStatus.SUCCESS)
-                display.show(run, place)
-                continue
-            if reason := records.set_aside.get(job.key):
-                run.fail(place, reason, None)
-                records.chunk(run, place, WorkStatus.FAILED, message=reason)
+            if is_settled(run, place, records):
                 display.show(run, place)
                 continue
             records.chunk(run, place, WorkStatus.RUNNING)
-            future = task.submit(job, run.task_name(place), executor)
+            future = task.submit(run.chunk_jobs[place], run.task_name(place), executor)
             computing[future] = place
             future.add_done_callback(done.put)
         if not computing and to_come.ended:
@@ -62,6 +54,24 @@ def process_chunks(
     run.write_page_files()
     if not run.goes_on:
         records.collection(run, ResultStatus.FAILED if run.missing else ResultStatus.SUCCESS)
+
+
+def is_settled(run: DataSetRun, place: int, records: JobRecords) -> bool:
+    """Whether a chunk needs no task: it is done, or set aside; then that is entered.
+
+    Those of a collection that goes on would be shown in Prefect again and again.
+    """
+    job = run.chunk_jobs[place]
+    if is_done(job):
+        run.add(place, chunk_summary(job, reused=True))
+        records.chunk(run, place, WorkStatus.SUCCESS)
+        return True
+    reason = records.set_aside.get(job.key)
+    if reason is None:
+        return False
+    run.fail(place, reason, None)
+    records.chunk(run, place, WorkStatus.FAILED, message=reason)
+    return True
 
 
 def take_result(run: DataSetRun, place: int, future: PrefectFuture, records: JobRecords) -> None:
