@@ -1,13 +1,15 @@
 """What the Prefect UI shows of a result: a summary first, then tables of chunks and shells."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import fields
 
-import pandas as pd
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.outcome import Outcome
 from flows.result_table import result_rows
 from ispyb_io.ledger_records import Chunk
+from ssx_processing.models import ShellStatistics
 
 
 def publish_summary(outcome: Outcome) -> None:
@@ -27,12 +29,17 @@ def publish_summary(outcome: Outcome) -> None:
 
 def publish_shells(outcome: Outcome) -> None:
     """Prefect artifact: merging statistics by resolution."""
-    path = outcome.merge.folder / "shells.csv"
-    if path.is_file():
-        shells = pd.read_csv(path).round(3).astype(object)
-        known = shells.where(shells.notna(), None)
-        table = {str(name): known[name].tolist() for name in known}
-        create_table_artifact(table, key="shells", description="Merging statistics by resolution, d in Å")
+    shells = outcome.merge.shells
+    table = {
+        field.name: [_shown(getattr(shell, field.name)) for shell in shells]
+        for field in fields(ShellStatistics)
+    }
+    create_table_artifact(table, key="shells", description="Merging statistics by resolution, d in Å")
+
+
+def _shown(value: float) -> float | None:
+    """To three places; JSON knows no nan."""
+    return None if math.isnan(value) else round(value, 3)
 
 
 def publish_chunks(chunks: Sequence[Chunk]) -> None:
@@ -40,7 +47,7 @@ def publish_chunks(chunks: Sequence[Chunk]) -> None:
     rows = [
         {
             "chunk": chunk.index + 1,
-            "images": f"{chunk.start + 1}-{chunk.stop}",
+            "images": chunk.images,
             "status": str(chunk.status),
             "tries": chunk.attempts,
             "hits": chunk.counts.get("frame_hits"),

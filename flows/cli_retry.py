@@ -24,7 +24,7 @@ def retry_(result: Result, workers: Workers = None) -> None:
         say(f"{last.folder}: no chunk has failed, nothing is done again")
         return
     for chunk in failed:
-        say(f"again: chunk {chunk.index + 1} (images {chunk.start + 1}-{chunk.stop}): {chunk.message}")
+        say(f"again: chunk {chunk.index + 1} (images {chunk.images}): {chunk.message}")
     from flows.console import print_outcome
     from flows.process import run_process
     from flows.unfinished import unfinished_shown

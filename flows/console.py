@@ -128,12 +128,11 @@ def print_chunks(chunks: Sequence[Chunk]) -> None:
     """Print the chunks of a processing; people count chunks and images from 1."""
     table = Table("chunk", "images", "status", "tries", "hits", "indexed", "s", "key", "message")
     for c in chunks:
-        images = f"{c.start + 1}-{c.stop}"
         hits, indexed = (str(c.counts.get(name, "")) for name in ("frame_hits", "frames_indexed"))
         message = f"{c.message} ({c.worker})" if c.message and c.worker else c.message
         seconds = "" if c.seconds is None else f"{c.seconds:.1f}"
         work = (hits, indexed, seconds, c.key[:8])
-        table.add_row(str(c.index + 1), images, c.status, str(c.attempts), *work, Text(message))
+        table.add_row(str(c.index + 1), c.images, c.status, str(c.attempts), *work, Text(message))
     Console().print(table)
 
 

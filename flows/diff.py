@@ -29,7 +29,7 @@ class ComparedResult:
     @property
     def title(self) -> str:
         """Head of its column."""
-        return f"{self.processing.key[:8]} {self.processing.started:%Y-%m-%d %H:%M}"
+        return f"{self.processing.key[:KEY_SHOWN]} {self.processing.started:%Y-%m-%d %H:%M}"
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ def merge_of(processing: Processing) -> MergeSummary:
             return read_outcome(processing.folder).merge
         return read_merge(RunFolder(processing.folder).merged / key)
     except ChunkError as error:
-        raise SettingsError(f"{processing.key[:8]}: has no merge that can be read ({error})") from error
+        raise SettingsError(
+            f"{processing.key[:KEY_SHOWN]}: has no merge that can be read ({error})"
+        ) from error
 
 
 def difference(one: ComparedResult, other: ComparedResult) -> Difference:

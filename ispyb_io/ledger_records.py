@@ -136,6 +136,11 @@ class Chunk(Record):
     worker: str = ""
     """``host:pid`` of the process that did."""
 
+    @property
+    def images(self) -> str:
+        """For people, who count from 1."""
+        return f"{self.start + 1}-{self.stop}"
+
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
         if self.stop <= self.start:
