@@ -139,7 +139,7 @@ def check_fair_use(key: str, ledger: Ledger, site: SiteSettings, proposal: str |
 def is_gone(claim: Claim, ledger: Ledger, timeout_s: float) -> bool:
     """Whether the owner of a claim is dead: at once on this computer, else when its beat stands still."""
     if claim.owner.host == _host():
-        return _died_here(claim.owner)
+        return _process_start(claim.owner.pid) != claim.owner.process_start
     first_seen = FIRST_SEEN.setdefault(claim.model_dump_json(), time.monotonic())
     while time.monotonic() < first_seen + timeout_s:
         time.sleep(min(1.0, timeout_s / 5))
@@ -159,11 +159,6 @@ def _host() -> str:
     """Name and boot of this computer, and its set of processes: containers have their own."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
     return f"{socket.gethostname()} {boot} {Path('/proc/self/ns/pid').stat().st_ino}"
-
-
-def _died_here(owner: Owner) -> bool:
-    """Whether the owner was a process of this computer that is no more."""
-    return owner.host == _host() and _process_start(owner.pid) != owner.process_start
 
 
 def _process_start(pid: int) -> str | None:

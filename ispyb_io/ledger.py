@@ -5,6 +5,7 @@ the result is the same, and no row doubles.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Ledger(GroupLedger):
         Only its groups and their processings are listed, and those of files without a group.
     """
 
-    @property
+    @cached_property
     def claims(self) -> Claims:
         """Who works on what."""
         return Claims(self._engine)

@@ -6,7 +6,7 @@ see docs/explanations/decisions/0017-claims-beat.md.
 
 from typing import Any
 
-from sqlalchemy import Engine, Row, inspect, select
+from sqlalchemy import Connection, Engine, Row, inspect, select
 
 from ispyb_io import ledger_tables
 from ispyb_io.records import Record
@@ -43,6 +43,7 @@ class Claims:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._is_there = False
 
     def held(self, *, key: str | None = None, proposal: str | None = None) -> list[Claim]:
         """List the claims that somebody holds, or held when it died."""
@@ -52,7 +53,7 @@ class Claims:
         if proposal is not None:
             query = query.where(CLAIM.c.proposal == proposal)
         with reading(self._engine) as connection:
-            if not inspect(connection).has_table(CLAIM.name):  # a ledger of a former version
+            if not self._has_table(connection):
                 return []
             return [_claim_from(row) for row in connection.execute(query)]
 
@@ -65,7 +66,7 @@ class Claims:
             A claim whose owner was seen to be gone; it is taken if it still is as it was then.
         """
         with writing(self._engine, f"claim {key}") as connection:
-            if not inspect(connection).has_table(CLAIM.name):
+            if not self._has_table(connection):
                 return None
             row = connection.execute(select(CLAIM).where(CLAIM.c.claimKey == key)).first()
             if row is not None and row.isHeld and _claim_from(row) != over:
@@ -90,10 +91,15 @@ class Claims:
         """Let go of a claim; one that is another's by now stays."""
         self._change(key, owner, {"isHeld": False})
 
+    def _has_table(self, connection: Connection) -> bool:
+        """Whether there is the table, which a ledger of a former version lacks; asked until there is."""
+        self._is_there = self._is_there or inspect(connection).has_table(CLAIM.name)
+        return self._is_there
+
     def _change(self, key: str, owner: Owner, values: dict[str, Any]) -> bool:
         mine = (CLAIM.c.claimKey == key, CLAIM.c.token == owner.token)
         with writing(self._engine, f"claim {key}") as connection:
-            if not inspect(connection).has_table(CLAIM.name):
+            if not self._has_table(connection):
                 return True
             return connection.execute(CLAIM.update().where(*mine).values(values)).rowcount == 1
 
