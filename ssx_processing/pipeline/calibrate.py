@@ -90,9 +90,6 @@ def _learn(
     processor.set_population(processor.population, _expected_rocking(frames.geometry, given, settings))
     groups = panel_groups(frames.geometry, given) if settings.calibration.refine_geometry == "panels" else {}
     refinement = refine_geometry(processor, hits, settings.calibration, groups)
-    peak_radius_px = spot_radius(
-        shapes, hits, processor.geometry, processor.rocking, processor.population.position_error_px
-    )
     return Calibration(
         key=key,
         folder=folder,
@@ -103,7 +100,9 @@ def _learn(
         rocking=processor.rocking,
         population=processor.population,
         refinement=refinement,
-        peak_radius_px=peak_radius_px,
+        peak_radius_px=spot_radius(
+            shapes, hits, processor.geometry, processor.rocking, processor.population.position_error_px
+        ),
         beam_shift_px=refinement.beam_shift_px,
         n_frames=len(spot_lists),
         n_hits=len(hits),

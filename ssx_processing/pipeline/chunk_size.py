@@ -33,9 +33,6 @@ def frames_per_chunk(n_frames: int, seconds_per_frame: float, period: int = 1) -
     """
     wanted = min(SECONDS_PER_CHUNK / max(seconds_per_frame, 1e-6), n_frames / CHUNKS_AT_LEAST)
     size = max(s for s in SIZES if s <= max(wanted, SIZES[0]))
-    size = max(size, -(-n_frames // CHUNKS_AT_MOST))
-    if period <= 1:
-        return size
     at_least = -(-n_frames // CHUNKS_AT_MOST)
     return max(size // period, -(-at_least // period), 1) * period
 
