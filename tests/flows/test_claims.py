@@ -147,12 +147,11 @@ def test_a_proposal_has_so_many_runs_at_a_time(
     group_id: int, ledger: Ledger, site: SiteSettings, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("SSX_RUNS_PER_PROPOSAL", "1")
-    (proposal,) = {g.proposal for g in ledger.groups()} or {PROPOSAL}
-    ledger.claims.take("another", elsewhere(), proposal)
+    ledger.claims.take("another", elsewhere(), PROPOSAL)
     with beating(ledger, elsewhere(), "another"):
         (waiting,) = run_watch(SiteSettings())
         assert waiting.verdict is Verdict.WAITING
-        assert f"{proposal} has 1 runs, the site allows 1 (SSX_RUNS_PER_PROPOSAL)" in waiting.detail
+        assert f"{PROPOSAL} has 1 runs, the site allows 1 (SSX_RUNS_PER_PROPOSAL)" in waiting.detail
         with pytest.raises(BusyError, match="the site allows 1"):
             run_process(ProcessRequest(group_id=group_id), SiteSettings())
     ledger.claims.release("another", elsewhere())

@@ -14,7 +14,6 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun
 
 from flows import confirmation
-from flows.databases import open_databases
 from flows.expected_work import ConfirmationNeededError
 from flows.job import ProcessRequest
 from flows.looks import Verdict
@@ -22,6 +21,7 @@ from flows.process import run_process
 from flows.settings import SiteSettings
 from flows.watch import run_watch
 from ispyb_io.ledger_records import WorkStatus
+from tests.flows.seen import only_processing
 
 
 @pytest.fixture
@@ -85,6 +85,4 @@ def test_a_run_waits_in_the_prefect_ui(group_id: int, careful: SiteSettings, yes
                 run_process(ProcessRequest(group_id=group_id), careful)
     finally:
         thread.join()
-    with open_databases(careful) as databases:
-        (processing,) = databases.ledger.processings()
-    assert processing.status is (WorkStatus.SUCCESS if yes else WorkStatus.FAILED)
+    assert only_processing(careful).status is (WorkStatus.SUCCESS if yes else WorkStatus.FAILED)

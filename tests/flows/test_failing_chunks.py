@@ -23,6 +23,7 @@ from ispyb_io.ledger_records import Chunk, WorkStatus
 from ssx_processing.errors import DxtbxProcessError, ImageReadError
 from tests.command_line import ssx
 from tests.flows.poison import die_of_one
+from tests.flows.seen import only_processing
 
 SET_ASIDE = "set aside: the worker process died"
 
@@ -35,8 +36,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def chunks_of(site: SiteSettings) -> list[Chunk]:
     with open_databases(site) as databases:
-        (processing,) = databases.ledger.processings()
-        return databases.ledger.chunks(processing.key)
+        return databases.ledger.chunks(only_processing(site).key)
 
 
 def test_a_chunk_that_kills_its_worker_is_set_aside_until_a_person_wants_it(

@@ -9,15 +9,16 @@ from sqlalchemy import Engine, text
 
 from flows.databases import open_databases
 from flows.job import ProcessRequest
-from flows.looks import GroupLook, UnfinishedGroupsError, Verdict, look_at_groups
+from flows.looks import UnfinishedGroupsError, Verdict
 from flows.outcome import PartialResultError, read_outcome
 from flows.process import run_process
 from flows.settings import SiteSettings
 from flows.watch import run_watch
-from ispyb_io.ledger_records import Processing, WorkStatus
+from ispyb_io.ledger_records import WorkStatus
 from ssx_processing.simulation.chip import SimulatedChip
 from tests.flows.conftest import CHIP, enter_chip
 from tests.flows.rows import rows
+from tests.flows.seen import look, only_processing
 
 N_FRAMES, N_FIRST = 80, 40
 
@@ -57,18 +58,6 @@ class LiveChip:
             connection.execute(text(f"{statement}, runStatus = NULL"), values)
 
 
-def look(site: SiteSettings) -> GroupLook:
-    with open_databases(site) as databases:
-        (seen,) = look_at_groups(site, databases)
-    return seen
-
-
-def in_ledger(site: SiteSettings) -> Processing:
-    with open_databases(site) as databases:
-        (processing,) = databases.ledger.processings()
-    return processing
-
-
 def chunk_folders(site_folder: Path) -> dict[str, int]:
     """Time of change of each chunk's summary."""
     found = site_folder.glob("processing/group-*/collection-*/chunks/*/summary.json")
@@ -91,7 +80,7 @@ def test_chunks_are_processed_as_their_frames_come(live: LiveChip, site: SiteSet
     assert seen_before_the_rest == [4]
     assert (outcome.status, outcome.chunks_done, outcome.chunks_reused) == (WorkStatus.SUCCESS, 8, 0)
     assert outcome.counts.frames_total == N_FRAMES
-    assert look(site).verdict is Verdict.DONE
+    assert [seen.verdict for seen in look(site)] == [Verdict.DONE]
 
 
 def test_a_collection_that_pauses_is_left_and_taken_up_again_where_it_was(
@@ -101,11 +90,11 @@ def test_a_collection_that_pauses_is_left_and_taken_up_again_where_it_was(
     assert left.verdict is Verdict.WAITING
     assert "4 of 5 chunks" in left.detail
     assert "images 41-80: still to come" in left.detail
-    processing = in_ledger(site)
+    processing = only_processing(site)
     assert (processing.status, processing.attempts) == (WorkStatus.PARTIAL, 0)
     (program,) = rows(tmp_path / "ispyb.sqlite", "SELECT * FROM AutoProcProgram")
     assert program["processingStatus"] == "RUNNING"
-    assert look(site).verdict is Verdict.WAITING
+    assert [seen.verdict for seen in look(site)] == [Verdict.WAITING]
     before = chunk_folders(tmp_path)
     live.come()
     live.record(end="2026-01-01", n_images=N_FRAMES)
@@ -117,7 +106,7 @@ def test_a_collection_that_pauses_is_left_and_taken_up_again_where_it_was(
     after = chunk_folders(tmp_path)
     assert len(after) == 8
     assert before.items() <= after.items()
-    assert look(site).verdict is Verdict.DONE
+    assert [seen.verdict for seen in look(site)] == [Verdict.DONE]
 
 
 def test_a_collection_that_stops_early_ends_with_what_is_there_and_goes_on_if_more_comes(
@@ -126,7 +115,7 @@ def test_a_collection_that_stops_early_ends_with_what_is_there_and_goes_on_if_mo
     live.record(end="2026-01-01")  # longer ago than the site's patience
     with pytest.raises(UnfinishedGroupsError, match="images 41-80: not in the files"):
         run_watch(site)
-    seen = look(site)
+    (seen,) = look(site)
     assert seen.verdict is Verdict.FAILED
     assert "partial result: 4 of 5 chunks" in seen.detail
     live.come()
@@ -141,7 +130,7 @@ def test_a_record_with_more_frames_than_ever_come_ends_as_a_partial_result(
     live.record(end="2026-01-01", n_images=95)
     with pytest.raises(PartialResultError, match="images 81-95: not in the files"):
         run_process(ProcessRequest(group_id=live.group_id), site)
-    assert look(site).verdict is Verdict.FAILED
+    assert [seen.verdict for seen in look(site)] == [Verdict.FAILED]
 
 
 def test_the_last_chunk_may_be_short(live: LiveChip, site: SiteSettings, monkeypatch: pytest.MonkeyPatch):
@@ -150,7 +139,7 @@ def test_the_last_chunk_may_be_short(live: LiveChip, site: SiteSettings, monkeyp
     with pytest.raises(PartialResultError):
         run_process(ProcessRequest(group_id=live.group_id), SiteSettings())
     with open_databases(site) as databases:
-        chunks = databases.ledger.chunks(in_ledger(site).key)
+        chunks = databases.ledger.chunks(only_processing(site).key)
     assert [(chunk.start, chunk.stop) for chunk in chunks] == [(0, 30), (30, 40)]
 
 
@@ -158,6 +147,6 @@ def test_too_few_frames_to_learn_from_are_waited_for(
     live: LiveChip, site: SiteSettings, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("SSX_PROCESSING", '{"frames_per_chunk": 10, "calibration": {"n_frames": 41}}')
-    seen = look(SiteSettings())
+    (seen,) = look(SiteSettings())
     assert seen.verdict is Verdict.WAITING
     assert "40 of 80 frames are there" in seen.detail

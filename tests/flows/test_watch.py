@@ -14,7 +14,7 @@ from flows.databases import open_databases
 from flows.folder_lock import exclusive
 from flows.job import Job, ProcessRequest
 from flows.job_of_request import find_job
-from flows.looks import GroupLook, UnfinishedGroupsError, Verdict, look_at_groups
+from flows.looks import GroupLook, UnfinishedGroupsError, Verdict
 from flows.merge import MergeRequest, run_merge
 from flows.readiness import Readiness, readiness
 from flows.settings import SiteSettings
@@ -24,11 +24,7 @@ from ssx_processing.errors import SettingsError
 from ssx_processing.simulation.chip import SimulatedChip, simulate_chip
 from tests.flows.conftest import CHIP, enter_chip
 from tests.flows.rows import row_counts, rows
-
-
-def look(site: SiteSettings) -> list[GroupLook]:
-    with open_databases(site) as databases:
-        return list(look_at_groups(site, databases))
+from tests.flows.seen import look
 
 
 def change(ispyb: Engine, statement: str, **values: str) -> None:
