@@ -155,26 +155,23 @@ def process_(
 def merge_(result: Result, cell_cluster: CellCluster = None, set_: Settings = None) -> None:
     """Merge again what is processed, with other merging settings; no image is read."""
     start(None)
-    from flows.steps import merging_worker
+    from flows.console import print_figures, print_origin
+    from flows.merge import MergeRequest, run_merge
+    from flows.outcome import UnfinishedResultError
 
     is_name = not result.isdigit() and not Path(result).exists() and "/" not in result
     group_id, folder = (None, None) if is_name else parse_result(result)
     settings = parse_settings(set_)
     if cell_cluster is not None:
         settings.setdefault("merging", {})["cell_cluster"] = cell_cluster
-    with merging_worker() as worker:  # which imports what it needs while this process does
-        from flows.console import print_figures, print_origin
-        from flows.merge import MergeRequest, run_merge
-        from flows.outcome import UnfinishedResultError
-
-        request = MergeRequest(
-            group_id=group_id, group_name=result if is_name else None, folder=folder, settings=settings
-        )
-        try:
-            print_origin(run_merge(request, print_figures, worker))
-        except UnfinishedResultError as error:
-            print_origin(error.outcome)
-            raise
+    request = MergeRequest(
+        group_id=group_id, group_name=result if is_name else None, folder=folder, settings=settings
+    )
+    try:
+        print_origin(run_merge(request, print_figures))
+    except UnfinishedResultError as error:
+        print_origin(error.outcome)
+        raise
 
 
 @app.command()
@@ -248,7 +245,7 @@ def ui(
 
 def main() -> None:
     """Run the command; every error is one line on stderr and exit status 1."""
-    gc.set_threshold(50_000)  # else a tenth of the time of imports goes into looking for what can be freed
+    gc.set_threshold(500_000)  # else a tenth of the time of imports goes into looking for what can be freed
     try:
         app()
     except Exception as error:

@@ -15,7 +15,6 @@ from ispyb_io.engines import destination_of, open_engine
 from ispyb_io.group_copies import GroupCopies
 from ispyb_io.ledger import Ledger
 from ispyb_io.ledger_records import Processing, newest_result
-from ispyb_io.orm_client import OrmClient
 from ispyb_io.outbox import Outbox
 from ispyb_io.protocol import IspybClient, UnavailableError
 from ispyb_io.records import DataCollectionGroup
@@ -150,6 +149,8 @@ def open_ispyb(url: str) -> Iterator[IspybClient]:
         with closing(open_rest(url)) as client:
             yield client
         return
+    from ispyb_io.orm_client import OrmClient  # and the tables of all sites
+
     engine = open_engine(url)
     try:
         yield RetryingClient(OrmClient(engine))

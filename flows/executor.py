@@ -59,13 +59,11 @@ class IsolatedProcesses(Executor):
     def __init__(
         self,
         max_workers: int,
-        preload: Sequence[str] = PRELOAD,
         *,
-        one_thread: bool = True,
         limits: ChunkLimits | None = None,
     ) -> None:
         self._limits = limits or ChunkLimits(seconds=None)
-        _start_fork_server(preload, dict.fromkeys(ONE_THREAD, "1") if one_thread else {})
+        _start_fork_server(PRELOAD, dict.fromkeys(ONE_THREAD, "1"))
         self._threads = ThreadPoolExecutor(max_workers, thread_name_prefix="chunk")
         self._idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
         for _ in range(max_workers):
@@ -106,23 +104,17 @@ class IsolatedProcesses(Executor):
 @contextmanager
 def worker_processes(
     max_workers: int,
-    preload: Sequence[str] = PRELOAD,
     *,
-    one_thread: bool = True,
     limits: ChunkLimits | None = None,
 ) -> Iterator[Executor]:
     """Executor for the block; when the block fails, the workers are killed and not waited for.
 
     Parameters
     ----------
-    preload
-        Modules imported before the workers are forked.
-    one_thread
-        Keep libraries from having threads of their own in each worker.
     limits
         A job beyond them fails with ``ChunkLimitError``.
     """
-    pool = IsolatedProcesses(max_workers, preload, one_thread=one_thread, limits=limits)
+    pool = IsolatedProcesses(max_workers, limits=limits)
     with ending_work(pool) as executor:
         yield executor
 

@@ -5,7 +5,6 @@ sees a merge only where it has a server of its own.
 """
 
 from collections.abc import Callable
-from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +21,7 @@ from flows.prefect_environment import server_is_configured
 from flows.processed_job import changed_settings, differences, processed_before
 from flows.records import JobRecords
 from flows.settings import SiteSettings
-from flows.steps import LastSteps, last_steps
+from flows.steps import LastSteps, merge_step, report_step
 from ispyb_io.ledger_records import Processing, ProcessingGroup
 
 
@@ -54,19 +53,13 @@ class MergeRequest(BaseModel):
         return self
 
 
-def run_merge(
-    request: MergeRequest,
-    tell: Callable[[Outcome], None] = lambda outcome: None,
-    worker: Executor | None = None,
-) -> Outcome:
+def run_merge(request: MergeRequest, tell: Callable[[Outcome], None] = lambda outcome: None) -> Outcome:
     """Merge again, as a flow where Prefect has a server.
 
     Parameters
     ----------
     tell
         Told of the outcome as soon as all is merged, before the report is written.
-    worker
-        Merges and reports in place of this process, where Prefect has no server.
 
     Raises
     ------
@@ -76,7 +69,7 @@ def run_merge(
         Whatever stopped it.
     """
     if not server_is_configured():
-        outcome = merge_result(request, last_steps(tell, worker))
+        outcome = merge_result(request, LastSteps(merge_step, report_step, tell))
         raise_if_unfinished(outcome)
         return outcome
     from flows.merge_flow import run_merge_flow

@@ -1,14 +1,11 @@
 """The last steps of a job, merge and report, as plain functions; in ``tasks.py`` they are Prefect's."""
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.prefect_environment import server_is_configured
 from ssx_processing.models import ChunkSummary, MergeSummary
 from ssx_processing.settings import ProcessingSettings
 
@@ -26,42 +23,6 @@ class LastSteps:
     """`report_step`, or a Prefect task of it."""
     tell: "Callable[[Outcome], None]" = lambda outcome: None
     """Told of the outcome when all is merged, before the report is written and ISPyB is told."""
-
-
-@contextmanager
-def merging_worker() -> Iterator[Executor | None]:
-    """A process that imports what merging needs while the command still looks for the result.
-
-    Each takes as long as the other. None where Prefect has a server, which then does the work.
-    """
-    if server_is_configured():
-        yield None
-        return
-    from flows.executor import worker_processes
-
-    with worker_processes(1, ["ssx_processing.pipeline.merge"], one_thread=False) as worker:
-        ready = worker.submit(_get_ready)
-        try:
-            yield worker
-        finally:
-            ready.exception()  # a process that is killed while it starts says so at length
-
-
-def last_steps(tell: "Callable[[Outcome], None]", worker: Executor | None = None) -> LastSteps:
-    """The plain steps, in this process or in a worker."""
-    if worker is None:
-        return LastSteps(merge_step, report_step, tell)
-    return LastSteps(
-        lambda *arguments, **named: worker.submit(merge_step, *arguments, **named).result(),
-        lambda *arguments, **named: worker.submit(report_step, *arguments, **named).result(),
-        tell,
-    )
-
-
-def _get_ready() -> None:
-    from ssx_processing.pipeline.merge import wake_kernels
-
-    wake_kernels()
 
 
 def merge_step(

@@ -13,11 +13,10 @@ from pydantic import Field
 from sqlalchemy import Connection, Engine, Table, select
 
 from ispyb_io import site_tables, tables
-from ispyb_io.column_types import CELL_COLUMNS
+from ispyb_io.column_types import CELL_COLUMNS, table
 from ispyb_io.flavour import Flavour
 from ispyb_io.protocol import SSX_EXPERIMENT_TYPES, RejectedError
 from ispyb_io.records import EventChain, Record, SampleComponent, SsxDetails, UnitCell
-from ispyb_io.tables import table
 from ispyb_io.transactions import find, insert_row, put, writing
 
 CHIP, JET, SERIAL_FIXED, SERIAL_JET = SSX_EXPERIMENT_TYPES

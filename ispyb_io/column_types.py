@@ -3,9 +3,9 @@
 import datetime
 from typing import Annotated, Any
 
-from sqlalchemy import DateTime, Dialect, Float, ForeignKey, Integer, String
+from sqlalchemy import DateTime, Dialect, Float, ForeignKey, Integer, String, Table
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import mapped_column
+from sqlalchemy.orm import DeclarativeBase, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 
@@ -67,3 +67,8 @@ TYPES = {float: Float, datetime.datetime: LocalTime, int: Integer}
 
 CELL_COLUMNS = ("cell_a", "cell_b", "cell_c", "cell_alpha", "cell_beta", "cell_gamma")
 """Unit cell of Crystal and of AutoProcIntegration, in the order of ours."""
+
+
+def table(model: type[DeclarativeBase]) -> Table:
+    """Table of a model, whose columns are then selected one by one, as far as they are there."""
+    return model.metadata.tables[model.__tablename__]

@@ -5,8 +5,9 @@ from pathlib import Path
 from sqlalchemy import URL, Engine
 
 from ispyb_io import result_tables as _result_tables  # noqa: F401  registers its tables with Base
+from ispyb_io.column_types import table
 from ispyb_io.engines import open_engine
-from ispyb_io.tables import Base, ComponentType, ConcentrationType, EventType, table
+from ispyb_io.tables import Base, ComponentType, ConcentrationType, EventType
 from ispyb_io.transactions import put, writing
 
 EVENT_TYPES = ("XrayDetection", "XrayExposure", "LaserExcitation", "ReactionTrigger")

@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 
 from ispyb_io import site_tables, tables
+from ispyb_io.column_types import table
 from ispyb_io.flavour import Flavour
 from ispyb_io.protocol import PUNCTUATION, plain_label
-from ispyb_io.tables import table
 
 GROUP, COLLECTION = table(tables.DataCollectionGroup), table(tables.DataCollection)
 EXPERIMENT_TYPE = table(site_tables.ExperimentType)

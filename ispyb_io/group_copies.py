@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pydantic import ValidationError
 from sqlalchemy import Engine, delete, insert, select
 
+from ispyb_io.column_types import table
 from ispyb_io.outbox_tables import SsxGroupCopy
 from ispyb_io.records import DataCollectionGroup
-from ispyb_io.tables import table
 from ispyb_io.transactions import reading, writing
 
 COPY = table(SsxGroupCopy)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from sqlalchemy import Connection, RowMapping, func, select
 
 from ispyb_io import tables
+from ispyb_io.column_types import table
 from ispyb_io.flavour import Flavour
 from ispyb_io.group_columns import COLLECTION, GROUP, experiment_type, is_of_type, sample_id
 from ispyb_io.records import (
@@ -18,7 +19,6 @@ from ispyb_io.records import (
 )
 from ispyb_io.row_reader import rows_of, select_known, values_of
 from ispyb_io.sample_reader import read_samples
-from ispyb_io.tables import table
 
 SESSION, PROPOSAL = table(tables.BLSession), table(tables.Proposal)
 SSX = table(tables.SSXDataCollection)

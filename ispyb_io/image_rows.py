@@ -14,9 +14,9 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.sql.functions import Function
 
 from ispyb_io import result_tables as results_in
+from ispyb_io.column_types import table
 from ispyb_io.flavour import Flavour
 from ispyb_io.protocol import RejectedError
-from ispyb_io.tables import table
 
 if TYPE_CHECKING:
     import pandas as pd

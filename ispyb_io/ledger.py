@@ -13,12 +13,12 @@ from sqlalchemy import Connection, Row, Select, func, inspect, or_, select
 
 from ispyb_io import ledger_tables
 from ispyb_io.attempts import with_later_attempt
+from ispyb_io.column_types import table
 from ispyb_io.ledger_claims import Claims
 from ispyb_io.ledger_groups import GROUP, HISTORY, MEMBER, GroupLedger, require
 from ispyb_io.ledger_records import Chunk, Processing, WorkStatus, chunk_from, processing_from
 from ispyb_io.protocol import RejectedError
 from ispyb_io.results import shorten
-from ispyb_io.tables import table
 from ispyb_io.transactions import put, reading, writing
 
 PROCESSING = table(ledger_tables.SsxProcessing)
@@ -225,14 +225,22 @@ class Ledger(GroupLedger):
                 raise RejectedError(f"chunk {chunk.index}: a chunk is whole or failed, never partial")
         with writing(self._engine, f"processing {processing_key}") as connection:
             processing = require(connection, _by_key(processing_key), "processing", processing_key)
+            known = select(CHUNK).where(
+                CHUNK.c.ssxProcessingId == processing.ssxProcessingId,
+                CHUNK.c.chunkIndex.in_([chunk.index for chunk in chunks]),
+            )
+            before = {row.chunkIndex: row for row in connection.execute(known)}
             for chunk in chunks:
-                self._record(connection, processing.ssxProcessingId, chunk)
+                self._record(connection, processing.ssxProcessingId, chunk, before.get(chunk.index))
 
-    def _record(self, connection: Connection, processing_id: int, chunk: Chunk) -> None:
-        key = {"ssxProcessingId": processing_id, "chunkIndex": chunk.index}
-        where = [CHUNK.c[name] == value for name, value in key.items()]
-        before = connection.execute(select(CHUNK.c.chunkKey, CHUNK.c.status).where(*where)).first()
-        if before == (chunk.key, WorkStatus.SUCCESS.value) and chunk.status in UNFINISHED:
+    def _record(
+        self, connection: Connection, processing_id: int, chunk: Chunk, before: Row[Any] | None
+    ) -> None:
+        if (
+            before is not None
+            and (before.chunkKey, before.status) == (chunk.key, WorkStatus.SUCCESS.value)
+            and chunk.status in UNFINISHED
+        ):
             return
         values = {
             "chunkKey": chunk.key,
@@ -243,9 +251,12 @@ class Ledger(GroupLedger):
             "message": shorten(chunk.message, LONGEST_MESSAGE),
             "folder": "" if chunk.folder is None else str(chunk.folder),
             "counts": chunk.counts,
-            "changedAt": self._now(),
         }
-        chunk_id = put(connection, CHUNK, key, values)
+        if before is None or any(getattr(before, name) != value for name, value in values.items()):
+            key = {"ssxProcessingId": processing_id, "chunkIndex": chunk.index}
+            chunk_id = put(connection, CHUNK, key, values | {"changedAt": self._now()})
+        else:
+            chunk_id = before.ssxChunkId
         if chunk.seconds is not None:
             work = {"chunkKey": chunk.key, "seconds": chunk.seconds, "worker": shorten(chunk.worker)}
             put(connection, WORK, {"ssxChunkId": chunk_id}, work)

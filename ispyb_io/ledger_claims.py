@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, inspect, select
 
 from ispyb_io import ledger_tables
+from ispyb_io.column_types import table
 from ispyb_io.records import Record
-from ispyb_io.tables import table
 from ispyb_io.transactions import put, reading, writing
 
 CLAIM = table(ledger_tables.SsxClaim)

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, select
 
 from ispyb_io import ledger_tables
+from ispyb_io.column_types import table
 from ispyb_io.ledger_records import (
     GroupKind,
     Member,
@@ -17,7 +18,6 @@ from ispyb_io.ledger_records import (
     member_from,
 )
 from ispyb_io.protocol import NotFoundError, RejectedError
-from ispyb_io.tables import table
 from ispyb_io.transactions import insert_row, put, reading, writing
 
 GROUP = table(ledger_tables.SsxProcessingGroup)

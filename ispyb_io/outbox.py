@@ -13,11 +13,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, Select, delete, func, insert, select, true, update
 
+from ispyb_io.column_types import table
 from ispyb_io.outbox_records import OutboxRecord, RecordState, kind_and_subject, record_from
 from ispyb_io.outbox_tables import OutboxBase, SsxOutbox
 from ispyb_io.protocol import NotFoundError
 from ispyb_io.results import Outgoing, ResultStatus
-from ispyb_io.tables import table
 from ispyb_io.transactions import reading, writing
 
 OUTBOX = table(SsxOutbox)

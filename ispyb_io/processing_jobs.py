@@ -5,10 +5,10 @@ from typing import Any
 
 from ispyb_io import site_tables
 from ispyb_io.attempts import Attempt
+from ispyb_io.column_types import table
 from ispyb_io.flavour import Flavour
 from ispyb_io.result_rows import ResultRows
 from ispyb_io.results import CollectionResult, MergedMember, MergedResult, shorten
-from ispyb_io.tables import table
 
 JOB = table(site_tables.ProcessingJob)
 SWEEP = table(site_tables.ProcessingJobImageSweep)

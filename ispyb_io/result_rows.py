@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Table, select
 
 from ispyb_io import result_tables as results_in
 from ispyb_io import site_tables
-from ispyb_io.column_types import CELL_COLUMNS
+from ispyb_io.column_types import CELL_COLUMNS, table
 from ispyb_io.flavour import Flavour
 from ispyb_io.results import (
     Attachment,
@@ -24,7 +24,6 @@ from ispyb_io.results import (
     Severity,
     shorten,
 )
-from ispyb_io.tables import table
 from ispyb_io.transactions import insert_row, put
 
 ATTACHMENT = table(results_in.AutoProcProgramAttachment)

@@ -23,6 +23,7 @@ from ispyb_io.attempts import (
     linked_messages,
     with_later_attempt,
 )
+from ispyb_io.column_types import table
 from ispyb_io.flavour import Flavour
 from ispyb_io.image_rows import ImageRows
 from ispyb_io.processing_jobs import put_job
@@ -30,7 +31,7 @@ from ispyb_io.protocol import NotFoundError, RejectedError
 from ispyb_io.result_rows import INTEGRATION, ResultRows
 from ispyb_io.results import CollectionResult, ImageQuality, MergedMember, MergedResult, ResultStatus
 from ispyb_io.ssx_result_rows import put_ssx_result
-from ispyb_io.tables import DataCollection, table
+from ispyb_io.tables import DataCollection
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,11 +6,10 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import Connection, RowMapping, Table
 
 from ispyb_io import tables
-from ispyb_io.column_types import CELL_COLUMNS
+from ispyb_io.column_types import CELL_COLUMNS, table
 from ispyb_io.flavour import Flavour
 from ispyb_io.records import Sample, SampleComponent, UnitCell
 from ispyb_io.row_reader import rows_of, select_known, values_of
-from ispyb_io.tables import table
 
 SAMPLE, CRYSTAL, PROTEIN = table(tables.BLSample), table(tables.Crystal), table(tables.Protein)
 IN_SAMPLE, IN_CRYSTAL = table(tables.SampleComposition), table(tables.CrystalComposition)

@@ -8,9 +8,9 @@ from sqlalchemy import Connection, Table
 
 from ispyb_io import site_tables
 from ispyb_io.attempts import environment
+from ispyb_io.column_types import table
 from ispyb_io.flavour import Flavour
 from ispyb_io.results import CollectionResult, ResultStatus, shorten
-from ispyb_io.tables import table
 from ispyb_io.transactions import find, insert_row, put
 
 RESULT = table(site_tables.SSXProcessingResult)

@@ -8,13 +8,13 @@ from pathlib import Path
 from sqlalchemy import Connection, RowMapping, func, select
 
 from ispyb_io import result_tables, tables
+from ispyb_io.column_types import table
 from ispyb_io.flavour import Flavour
 from ispyb_io.group_columns import COLLECTION, GROUP, experiment_type
 from ispyb_io.group_reader import read_groups
 from ispyb_io.protocol import SSX_EXPERIMENT_TYPES, plain_label
 from ispyb_io.records import DataCollectionGroup, Record
 from ispyb_io.row_reader import rows_of, select_known, values_of
-from ispyb_io.tables import table
 
 SESSION, PROPOSAL = table(tables.BLSession), table(tables.Proposal)
 SSX = table(tables.SSXDataCollection)

@@ -10,7 +10,7 @@ What processing writes is in ``result_tables.py``.
 
 import datetime
 
-from sqlalchemy import Integer, String, Table, Text
+from sqlalchemy import Integer, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from ispyb_io.column_types import (
@@ -36,11 +36,6 @@ class Base(DeclarativeBase):
     """Tables that every ISPyB has, as far as we touch them."""
 
     type_annotation_map = TYPES
-
-
-def table(model: type[DeclarativeBase]) -> Table:
-    """Table of a model, whose columns are then selected one by one, as far as they are there."""
-    return model.metadata.tables[model.__tablename__]
 
 
 class Person(Base):

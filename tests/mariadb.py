@@ -23,10 +23,11 @@ import pymysql
 import pytest
 from sqlalchemy import URL, Engine, insert
 
+from ispyb_io.column_types import table
 from ispyb_io.embedded import COMPONENT_TYPES, CONCENTRATION_TYPES, EVENT_TYPES, create_ispyb_tables
 from ispyb_io.engines import open_engine
 from ispyb_io.site_tables import ExperimentType, ispyb_tables
-from ispyb_io.tables import Base, ComponentType, ConcentrationType, EventType, table
+from ispyb_io.tables import Base, ComponentType, ConcentrationType, EventType
 
 ROOT = Path(__file__).parent.parent
 CREATE_ALL = Path(__file__).parent / "data" / "published_schemas" / "create_all.py"

@@ -49,7 +49,7 @@ MIN_CYCLES = 3
 """Of each model."""
 _FIRST_VERDICT = 2  # the first references are crude: nothing is left out before this cycle
 _FALLOFF_BINS = 20
-BLOCK = 1 << 19
+BLOCK = 1 << 17
 """Observations of a block: sums are added block by block, however many threads there are."""
 _ENOUGH = 200_000  # observations that determine a model well
 _TURN_RANGE, _WIDTH_RANGE = (2e-5, 2e-3), (0.02, 0.1)

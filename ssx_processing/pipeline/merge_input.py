@@ -19,7 +19,7 @@ from ssx_processing.kernels.lattice_hash import lattice_hash, random_halves
 from ssx_processing.models import FrameCounts, FrameStatus
 from ssx_processing.pipeline.event_columns import with_event_columns
 from ssx_processing.pipeline.prepared_chunks import ChunkSource, forget_others
-from ssx_processing.pipeline.stored_observations import ObservationStore, StoredObservations
+from ssx_processing.pipeline.stored_observations import COPIES_AT_ONCE, ObservationStore, StoredObservations
 from ssx_processing.pipeline.subset_labels import columns_needed, subset_labels
 from ssx_processing.settings import MergingSettings
 
@@ -92,19 +92,20 @@ def read_merge_input(
     hashes = _file_hash(frames, lattices)
     number = [lattices[name].to_numpy(np.int64) for name in ("frame", "lattice")]
     lattices = lattices.merge(frames, how="left", on=["data_set", "frame"])
-    store = ObservationStore(sum(source.most for source in sources), len(lattices), scratch)
     chunk = lattices["chunk"].to_numpy()
     of_chunk = [np.flatnonzero(chunk == i) for i in range(len(sources))]
     # in the order of their lattices; those without any last
     order = sorted(range(len(of_chunk)), key=lambda i: of_chunk[i][0] if len(of_chunk[i]) else len(chunk))
     found = _observations([sources[i] for i in order], scratch)
-    for place, (i, observations) in enumerate(zip(order, found, strict=True), start=1):
-        if progress is not None:
-            progress(f"reading chunk {place} of {len(sources)}")
-        store.add(observations, of_chunk[i])
+    with ThreadPoolExecutor(COPIES_AT_ONCE) as threads:
+        store = ObservationStore(sum(source.most for source in sources), len(lattices), scratch, threads)
+        for place, (i, observations) in enumerate(zip(order, found, strict=True), start=1):
+            if progress is not None:
+                progress(f"reading chunk {place} of {len(sources)}")
+            store.add(observations, of_chunk[i])
+        stored = store.in_order()
     forget_others(prepared, sources)
     lattices["chunk"] = np.array([folder.name for folder in chunk_folders])[chunk]
-    stored = store.in_order()
     return MergeInput(
         counts,
         lattices,

@@ -42,7 +42,7 @@ from ssx_processing.pipeline.lattice_filter import (
     cell_verdicts,
 )
 from ssx_processing.pipeline.merge_input import MergeInput
-from ssx_processing.pipeline.stored_observations import lattices_of, parts_of
+from ssx_processing.pipeline.stored_observations import lattice_range, lattices_of, parts_of
 from ssx_processing.settings import MergingSettings
 
 Progress = Callable[[str], None]
@@ -302,11 +302,13 @@ def _observations(
     uid, minus = stored.array(np.int32), stored.array(np.uint8)
     allowed = np.where(selection.reasons == "", selection.d_star_limit, 0.0)
     d_star = np.append(1 / unit.d, np.inf)
+    slopes, write_slopes = _turn_slopes(data, wavelength)
 
     def look_up(part: slice) -> None:
         uid[part], minus[part] = unit.find(*np.ascontiguousarray(data.hkl[part].T))
         own = uid[part]
         own[d_star[own] > allowed[lattices_of(stored.offsets, part)] * (1 + 1e-9)] = -1
+        write_slopes(part)
 
     with ThreadPoolExecutor(n_threads) as threads:
         list(threads.map(look_up, parts_of(stored.offsets)))
@@ -317,21 +319,32 @@ def _observations(
         noise_variance=stored.noise_variance,
         excitation_error=stored.excitation_error,
         excitation_sigma=stored.excitation_sigma,
-        turn_slopes=_turn_slopes(data, wavelength),
+        turn_slopes=slopes,
         new_array=stored.new_array,
     )
     return observations, minus
 
 
-def _turn_slopes(data: MergeInput, wavelength: float | None) -> NDArray[np.float32]:
-    """As `Observations` wants them; none where the lattices' orientations are not in their tables."""
+def _turn_slopes(
+    data: MergeInput, wavelength: float | None
+) -> tuple[NDArray[np.float32], Callable[[slice], None]]:
+    """As `Observations` wants them, and what writes a part of them.
+
+    None where the lattices' orientations are not in their tables.
+    """
     lattices, stored = data.lattices, data.observations
     if wavelength is None or not set(A_COLUMNS) <= set(lattices.columns):
-        return np.zeros((0, 2), np.float32)
+        return np.zeros((0, 2), np.float32), lambda part: None
     matrices = lattices[list(A_COLUMNS)].to_numpy(np.float64).reshape(-1, 3, 3)
+    of_lattices = wavelengths(lattices, wavelength)
     slopes = stored.array(np.float32, 2)
-    write_turn_slopes(stored.offsets, stored.hkl, matrices, wavelengths(lattices, wavelength), slopes)
-    return slopes
+
+    def write(part: slice) -> None:
+        own = lattice_range(stored.offsets, part)
+        offsets = stored.offsets[own.start : own.stop + 1]
+        write_turn_slopes(offsets, stored.hkl, matrices[own], of_lattices[own], slopes)
+
+    return slopes, write
 
 
 def wavelengths(lattices: pd.DataFrame, wavelength: float) -> NDArray[np.float64]:

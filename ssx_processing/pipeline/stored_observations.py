@@ -1,6 +1,8 @@
 """Good observations of many chunks as plain arrays; on disk where memory would not do."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -24,7 +26,8 @@ LEAST_VARIANCE = 1.0
 LARGEST_LATTICE_NUMBER = 1 << 16
 
 
-_PART = 1 << 22  # observations looked at together
+_PART = 1 << 19  # observations looked at together
+COPIES_AT_ONCE = 2
 _TYPICAL = 1_000_000  # observations that say what is typical
 
 
@@ -51,15 +54,21 @@ class StoredObservations:
 
 
 def parts_of(offsets: NDArray[np.int64]) -> list[slice]:
-    """Slices of the observations: some million each, of whole lattices."""
+    """Slices of the observations: some hundred thousand each, of whole lattices."""
     cuts = offsets[np.searchsorted(offsets, np.arange(0, offsets[-1], _PART))]
     return [slice(start, stop) for start, stop in pairwise(np.unique([0, *cuts, offsets[-1]]).tolist())]
 
 
 def lattices_of(offsets: NDArray[np.int64], part: slice) -> NDArray[np.int64]:
     """Lattice of each observation of a part."""
+    own = lattice_range(offsets, part)
+    return np.repeat(np.arange(own.start, own.stop), np.diff(offsets[own.start : own.stop + 1]))
+
+
+def lattice_range(offsets: NDArray[np.int64], part: slice) -> slice:
+    """Lattices whose observations are a part."""
     first, last = np.searchsorted(offsets, [part.start, part.stop], side="right") - 1
-    return np.repeat(np.arange(first, last), np.diff(offsets[first : last + 1]))
+    return slice(int(first), int(last))
 
 
 class ObservationStore:
@@ -73,14 +82,17 @@ class ObservationStore:
         Of all chunks.
     scratch
         Folder for temporary files.
+    threads
+        Copy the observations: half the time of it goes into pages of memory seen for the first time.
     """
 
-    def __init__(self, most: int, n_lattices: int, scratch: Path) -> None:
+    def __init__(self, most: int, n_lattices: int, scratch: Path, threads: Executor) -> None:
         self.n, self.some_unknown, self.new_array = 0, False, partial(new_array, scratch)
         self.first, self.count = np.zeros(n_lattices, np.int64), np.zeros(n_lattices, np.int64)
         self.arrays = {"hkl": self.new_array(np.int16, most, 3)} | {
             name: self.new_array(np.float32, most) for name in MEASURED
         }
+        self.threads, self.copying = threads, deque[Future[None]]()
 
     def add(self, observations: ChunkObservations, rows: NDArray[np.int64]) -> None:
         """Append the observations of a chunk.
@@ -94,13 +106,21 @@ class ObservationStore:
         self.first[rows], self.count[rows] = self.n + np.cumsum(count) - count, count
         own = slice(self.n, self.n + len(observations.intensity))
         self.n = own.stop
+        if len(self.copying) > COPIES_AT_ONCE:
+            self.copying.popleft().result()
+        self.copying.append(self.threads.submit(self._copy, observations, own))
+
+    def _copy(self, observations: ChunkObservations, own: slice) -> None:
         self.arrays["hkl"][own] = observations.hkl
         for name in MEASURED:
             self.arrays[name][own] = getattr(observations, name)
-        self.some_unknown |= bool(np.isnan(observations.excitation_sigma).any())
+        if np.isnan(observations.excitation_sigma).any():
+            self.some_unknown = True
 
     def in_order(self) -> StoredObservations:
         """All of them, in the order of their lattices; the store is empty afterwards."""
+        for copy in self.copying:
+            copy.result()
         offsets = np.concatenate([[0], np.cumsum(self.count)])
         if np.any((self.first != offsets[:-1]) & (self.count > 0)):  # chunks whose frames interlock
             for name in self.arrays:

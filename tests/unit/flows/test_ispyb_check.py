@@ -14,11 +14,11 @@ from typer.testing import Result
 from flows.ispyb_pages import pages_of_group, pages_of_site
 from ispyb_io import tables
 from ispyb_io.beamline import CollectedChip, write_collected_chip
+from ispyb_io.column_types import table
 from ispyb_io.embedded import create_embedded_ispyb
 from ispyb_io.engines import open_engine
 from ispyb_io.protocol import RejectedError
 from ispyb_io.records import DataCollection, DataCollectionGroup, Event, EventChain, Offers, Sample
-from ispyb_io.tables import table
 from ssx_processing.errors import SettingsError
 from ssx_processing.simulation.chip import SimulatedChip
 

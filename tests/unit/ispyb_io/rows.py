@@ -5,9 +5,9 @@ from typing import Any
 from sqlalchemy import Engine, func, inspect, select
 from sqlalchemy.orm import DeclarativeBase
 
+from ispyb_io.column_types import table
 from ispyb_io.flavour import Flavour
 from ispyb_io.result_tables import AutoProcProgram
-from ispyb_io.tables import table
 
 
 def rows(engine: Engine, model: type[DeclarativeBase]) -> list[dict[str, Any]]:

@@ -10,12 +10,12 @@ from sqlalchemy import Engine, insert
 
 from ispyb_io import image_rows
 from ispyb_io.beamline import CollectedIds
+from ispyb_io.column_types import table
 from ispyb_io.flavour import Flavour
 from ispyb_io.orm_client import OrmClient
 from ispyb_io.protocol import RejectedError
 from ispyb_io.result_tables import AutoProcProgram, ImageQualityIndicators
 from ispyb_io.results import ImageQuality
-from ispyb_io.tables import table
 from ispyb_io.transactions import reading, writing
 
 from .made_results import LATER, collection_result

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy import Engine, create_engine, insert
 from sqlalchemy.exc import IntegrityError
 
+from ispyb_io.column_types import table
 from ispyb_io.engines import open_engine
 from ispyb_io.ledger import Ledger
 from ispyb_io.ledger_records import Chunk, GroupKind, Member, WorkStatus
@@ -23,7 +24,6 @@ from ispyb_io.ledger_tables import (
     SsxProcessingGroupMember,
 )
 from ispyb_io.protocol import NotFoundError, RejectedError
-from ispyb_io.tables import table
 
 from .rows import count
 

@@ -23,6 +23,7 @@ import pytest
 from sqlalchemy import URL, Engine, event
 
 from ispyb_io.beamline import CollectedChip, write_collected_chip
+from ispyb_io.column_types import table
 from ispyb_io.delivery import deliver
 from ispyb_io.engines import open_engine
 from ispyb_io.ledger import Ledger
@@ -30,7 +31,6 @@ from ispyb_io.orm_client import OrmClient
 from ispyb_io.outbox import Outbox
 from ispyb_io.outbox_records import RecordState
 from ispyb_io.results import CollectionResult, MergedResult, ResultStatus
-from ispyb_io.tables import table
 
 from .made_results import LATER, RESULT_TABLES, collection_result, merged_result, without_numbers
 from .rows import rows

@@ -7,16 +7,11 @@ import pytest
 from sqlalchemy import Engine, insert, update
 
 from ispyb_io.beamline import CollectedChip, CollectedIds, write_collected_chip
+from ispyb_io.column_types import table
 from ispyb_io.orm_client import OrmClient
 from ispyb_io.protocol import NotFoundError, RejectedError
 from ispyb_io.records import Relation
-from ispyb_io.tables import (
-    BLSampleGroup,
-    BLSampleGroup_has_BLSample,
-    DataCollectionGroup,
-    Protein,
-    table,
-)
+from ispyb_io.tables import BLSampleGroup, BLSampleGroup_has_BLSample, DataCollectionGroup, Protein
 
 from .rows import rows
 

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, inspect, select
 from sqlalchemy.orm import DeclarativeBase
 
 from ispyb_io import tables as t
-from ispyb_io.tables import table
+from ispyb_io.column_types import table
 from ispyb_io.transactions import insert_row, writing
 
 from .faults import Fault
