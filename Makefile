@@ -29,6 +29,11 @@ test: environment  ## all checks: lock, format, lint, types, import contracts, t
 	$(RUN)lint-imports --no-logo
 	$(RUN)pytest $(PYTEST)
 
+.PHONY: stack
+stack: environment  ## PostgreSQL, Prefect, MariaDB, worker, watcher on this machine, an acceptance run; KILLS=50: parts killed
+	@deployments/install-debian-packages.sh
+	@$(RUN)python -m deployments.stack --kills $(or $(KILLS),0)
+
 .PHONY: format
 format: environment  ## format, and mend what the linter can mend
 	$(RUN)ruff format .

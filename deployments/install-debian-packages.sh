@@ -29,6 +29,7 @@ find_missing() {
     need bitshuffle "HDF5 filter of most Eiger files, for dxtbx" sh -c 'ls /usr/lib/*/hdf5/serial/plugins/libh5bshuf.so'
     need mariadb-server-core "tests against a MariaDB server" sh -c 'command -v mariadbd || ls /usr/sbin/mariadbd'
     need mariadb-client-core "tests against a MariaDB server" sh -c 'command -v mariadb'
+    need postgresql "the whole stack (make stack)" sh -c 'command -v postgres || ls /usr/lib/postgresql/*/bin/postgres'
     need libcifpp-data "tests of mmCIF files against wwPDB's dictionary" sh -c 'ls /usr/share/libcifpp/mmcif_pdbx.dic*'
     need slurm-wlm "tests of chunks as Slurm jobs" sh -c 'command -v slurmctld || ls /usr/sbin/slurmctld'
     need munge "tests of chunks as Slurm jobs" sh -c 'command -v munged || ls /usr/sbin/munged'

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from flows.cancellation import CANCELLED
 from flows.claim import check_unclaimed
 from flows.databases import Databases
 from flows.folder_lock import BusyError
@@ -166,6 +167,8 @@ def why_given_up(known: Processing, job: Job, site: SiteSettings, ledger: Ledger
     """
     if known.status is WorkStatus.PARTIAL and all_chunks_done(known, ledger):
         return f"partial result: {known.message}"  # what it lacks are images that never came
+    if known.status is WorkStatus.FAILED and known.message.startswith(CANCELLED):
+        return known.message
     if known.status is WorkStatus.FAILED and is_blank(known, job, ledger):
         return f"{known.message}; it is not tried again"
     if known.attempts < site.group_attempts:

@@ -19,6 +19,7 @@ from flows.group_names import group_named
 from flows.outcome import Outcome, UnfinishedResultError, counted, raise_if_unfinished
 from flows.prefect_environment import server_is_configured
 from flows.processed_job import changed_settings, differences, processed_before
+from flows.provenance import user_name
 from flows.records import JobRecords
 from flows.settings import SiteSettings
 from flows.steps import LastSteps, merge_step, report_step
@@ -38,6 +39,8 @@ class MergeRequest(BaseModel):
     """Folder of images processed without ISPyB."""
     settings: dict[str, Any] = {}
     """Settings that differ from the last result's, e.g. {"merging": {"d_min": 1.8}}."""
+    asked_by: str | None = None
+    """Who wants it; None: the account that the command runs in."""
 
     @property
     def title(self) -> str:
@@ -92,16 +95,21 @@ def merge_result(request: MergeRequest, steps: LastSteps) -> Outcome:
             plan = plan_merge(asked_for, request.settings, databases, site)
             key, proposal = plan.job.key, asked_for.proposal
             with claimed(key, plan.job.folder, databases.ledger, site, proposal) as held:
-                return merge_and_tell(plan, databases, site, steps, held)
+                return merge_and_tell(plan, databases, site, steps, held, request.asked_by)
         settings = changed_settings(asked_for, request.settings)
         with claimed(asked_for.key, asked_for.folder, databases.ledger, site) as held:
             job, runs = processed_before(asked_for, settings, databases, site)
             plan = MergePlan(job, tuple(runs), asked_for.settings)
-            return merge_and_tell(plan, databases, site, steps, held)
+            return merge_and_tell(plan, databases, site, steps, held, request.asked_by)
 
 
 def merge_and_tell(
-    plan: MergePlan, databases: Databases, site: SiteSettings, steps: LastSteps, held: Held
+    plan: MergePlan,
+    databases: Databases,
+    site: SiteSettings,
+    steps: LastSteps,
+    held: Held,
+    asked_by: str | None,
 ) -> Outcome:
     """Merge, record, and wait a moment for ISPyB to take the result."""
     with delivering(databases) as delivery:
@@ -110,7 +118,7 @@ def merge_and_tell(
 
             # before the ledger hears of it: the result that there is stands
             check_events(plan.job, [run.plan.frames_total for run in plan.runs])
-        records = JobRecords(databases, plan.job, delivery, held.check)
+        records = JobRecords(databases, plan.job, delivery, held.check, started_by=asked_by or user_name())
         outcome = merge_again(plan, records, steps)
         return settled(outcome, records, site.ispyb_wait_s)
 

@@ -4,6 +4,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.merge import MergeRequest, merge_result
+from flows.merge_form import MergeForm
 from flows.outcome import Outcome
 from flows.process import final_state, result_of
 from flows.tasks import LAST_STEPS
@@ -13,6 +14,12 @@ from flows.tasks import LAST_STEPS
 def merge(request: MergeRequest) -> State[Outcome]:
     """Merge the chunks of the last processing of a group or folder with other settings."""
     return final_state(merge_result(request, LAST_STEPS))
+
+
+@flow(name="merge-group", flow_run_name="merge of {form.group}", persist_result=False)
+def merge_group(form: MergeForm) -> State[Outcome]:
+    """Merge a processed group again with other settings; no image is read."""
+    return final_state(merge_result(form.request(), LAST_STEPS))
 
 
 def run_merge_flow(request: MergeRequest) -> Outcome:

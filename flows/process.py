@@ -10,10 +10,12 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.exceptions import TerminationSignal
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.artifacts import publish_chunks, publish_shells, publish_summary
+from flows.cancellation import RunCancelledError, is_being_cancelled
 from flows.claim import claimed
 from flows.conclusion import conclude, settled
 from flows.confirmation import whom_to_ask
@@ -36,6 +38,9 @@ from flows.records import JobRecords
 from flows.run_names import name_run
 from flows.settings import SiteSettings
 from flows.tasks import LAST_STEPS
+
+LAST_WORDS_S = 5.0
+"""A run that is cancelled has 30 s before it is killed."""
 
 
 @flow(name="process", flow_run_name="{request.title}", persist_result=False)
@@ -105,6 +110,11 @@ def run_job(job: Job, site: SiteSettings, records: JobRecords, ask: Ask | None) 
     try:
         runs = process_data_sets(job, site, records, ask)
         outcome = conclude(job, runs, records, LAST_STEPS)
+    except TerminationSignal:
+        if is_being_cancelled():
+            records.fail(RunCancelledError())
+            records.settle(min(site.ispyb_wait_s, LAST_WORDS_S))
+        raise
     except Exception as error:
         records.fail(error)
         records.settle(site.ispyb_wait_s)

@@ -9,8 +9,10 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+import httpx
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.exceptions import PrefectException
 from prefect.states import Completed, Failed
 
 from flows.databases import open_databases
@@ -46,15 +48,19 @@ def watch(most: int | None = None) -> State[list[GroupLook]]:
         Process at most so many groups; by default as many as the site allows in one look.
     """
     site = SiteSettings()
-    looks = look_around(site)
-    taken_up = in_order(looks)[: most or site.groups_per_look]
-    processed = {look.group_id: process_ready(look, site) for look in taken_up}
-    looks = [processed.get(look.group_id, look) for look in looks]
+    looks = take_up(look_around(site), site, most)
     try:
         raise_if_failed(looks)
     except UnfinishedGroupsError as error:
         return Failed(message=str(error), data=error)
     return Completed(message=tally(looks), data=looks)
+
+
+def take_up(looks: Sequence[GroupLook], site: SiteSettings, most: int | None) -> list[GroupLook]:
+    """Process what is ready, or have it processed."""
+    taken_up = in_order(looks)[: most or site.groups_per_look]
+    processed = {look.group_id: process_ready(look, site) for look in taken_up}
+    return [processed.get(look.group_id, look) for look in looks]
 
 
 def in_order(looks: Sequence[GroupLook]) -> list[GroupLook]:
@@ -64,7 +70,7 @@ def in_order(looks: Sequence[GroupLook]) -> list[GroupLook]:
 
 
 def run_watch(site: SiteSettings, most: int | None = None) -> list[GroupLook]:
-    """Look once; a flow runs only if a group is ready.
+    """Look once; a flow runs only if a group is ready, and is to be processed here.
 
     Raises
     ------
@@ -72,7 +78,9 @@ def run_watch(site: SiteSettings, most: int | None = None) -> list[GroupLook]:
         A group did not end well.
     """
     looks = look_around(site)
-    if any(look.verdict is Verdict.READY for look in looks):
+    if site.launch == "deployment":
+        looks = take_up(looks, site, most)
+    elif any(look.verdict is Verdict.READY for look in looks):
         start_embedded_server()
         return result_of(watch(most, return_state=True))
     raise_if_failed(looks)
@@ -94,7 +102,8 @@ def watch_for_ever(
 ) -> NoReturn:
     """Look every poll interval, or when woken; only news is shown.
 
-    One group is processed between two looks: a collection that begins meanwhile comes before what is older.
+    Where groups are processed here, one is between two looks: a collection that begins meanwhile comes before
+    what is older.
 
     Parameters
     ----------
@@ -102,10 +111,11 @@ def watch_for_ever(
         Told what is being done.
     """
     shown: list[GroupLook] = []
+    is_here = site.launch == "here"
     while True:
         tell("looking into ISPyB")
         try:
-            looks = run_watch(site, most=1)
+            looks = run_watch(site, most=1 if is_here else None)
         except UnfinishedGroupsError as error:
             looks = error.looks
         except UnavailableError as error:
@@ -113,7 +123,7 @@ def watch_for_ever(
             looks = shown
         show([look for look in looks if look not in shown])
         shown, wake.last_look = looks, datetime.datetime.now()
-        if not any(look.verdict is Verdict.READY for look in looks):
+        if not is_here or not any(look.verdict is Verdict.READY for look in looks):
             tell(f"{tally(looks)}; looked at {wake.last_look:%H:%M:%S}")
             wake.sleep(site.poll_interval_s)
 
@@ -121,7 +131,7 @@ def watch_for_ever(
 def process_ready(look: GroupLook, site: SiteSettings) -> GroupLook:
     """Run the ``process`` flow for a group; an error is this group's, the others go on."""
     if site.launch == "deployment":
-        return launched(look)
+        return launched(look, site)
     request = ProcessRequest(group_id=look.group_id, automatic=True)
     try:
         outcome = run_process(request, site)
@@ -133,9 +143,14 @@ def process_ready(look: GroupLook, site: SiteSettings) -> GroupLook:
     return GroupLook(look.group_id, verdict, outcome.message, outcome.folder)
 
 
-def launched(look: GroupLook) -> GroupLook:
+def launched(look: GroupLook, site: SiteSettings) -> GroupLook:
     """Let a worker run the ``process`` flow for a group."""
     from flows.launch import launch
 
     attempt = f"{look.detail}, attempt {look.attempts + 1}"
-    return GroupLook(look.group_id, Verdict.WAITING, launch(look.group_id, attempt), look.folder)
+    try:
+        done = launch(look.group_id, attempt, lost_after_s=2 * site.claim_timeout_s)
+    except (httpx.HTTPError, PrefectException, RuntimeError) as error:  # it is tried again at the next look
+        problem = f"no run could be begun on Prefect's server: {one_line(error)}"
+        return GroupLook(look.group_id, Verdict.FAILED, problem, look.folder)
+    return GroupLook(look.group_id, Verdict.WAITING, done, look.folder)

@@ -7,22 +7,21 @@ its own package (see data/published_schemas) and then copied, table by table, in
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pymysql
 import pytest
 from sqlalchemy import URL, Engine, insert
 
+from deployments.stack.database_servers import mariadb, mariadb_socket, mariadb_url
+from deployments.stack.programs import MissingProgramError
 from ispyb_io.column_types import table
 from ispyb_io.embedded import COMPONENT_TYPES, CONCENTRATION_TYPES, EVENT_TYPES, create_ispyb_tables
 from ispyb_io.engines import open_engine
@@ -48,7 +47,6 @@ EXPERIMENT_TYPE_ROWS = [
 ]
 """Some of those that Diamond's lookups.sql makes."""
 FASTER = (
-    "--skip-networking",
     "--skip-log-bin",
     "--skip-innodb-doublewrite",
     "--innodb-flush-method=nosync",
@@ -57,79 +55,41 @@ FASTER = (
 """A server that nobody else reaches, and whose data nobody misses."""
 
 
-@dataclass
 class MariadbServer:
     """A server that can be killed and started again on the same data."""
 
-    folder: Path
-    process: "subprocess.Popen[bytes] | None" = None
-
-    @property
-    def socket(self) -> Path:
-        """Where it listens."""
-        return self.folder / "socket"
-
-    def install(self) -> None:
-        """Make the system tables."""
-        program = mariadb_program("mariadb-install-db")
-        options = [
-            "--no-defaults",
-            f"--datadir={self.folder / 'data'}",
-            "--auth-root-authentication-method=normal",
-        ]
-        subprocess.run([program, *options, *_as_root()], check=True, capture_output=True)
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.socket = folder, mariadb_socket(folder)
+        try:
+            self._program = mariadb(folder, *FASTER)
+        except MissingProgramError as error:
+            pytest.skip(str(error))
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        self.socket.unlink(missing_ok=True)
-        program, log = mariadb_program("mariadbd"), self.folder / "log"
-        options = ["--no-defaults", f"--datadir={self.folder / 'data'}", f"--socket={self.socket}", *FASTER]
-        with log.open("ab") as log_file:
-            self.process = subprocess.Popen(
-                [program, *options, *_as_root()], stdout=subprocess.DEVNULL, stderr=log_file
-            )
-        deadline = time.monotonic() + 60
-        while not self.socket.exists():  # it appears when the server listens
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"MariaDB did not start: {log.read_text()[-2000:]}")
-            time.sleep(0.05)
-        pymysql.connect(unix_socket=str(self.socket), user="root").close()
+        self._program.start()
 
     def kill(self) -> None:
         """End it as a power cut would."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(timeout=30)
+        self._program.kill()
 
     def url(self, database: str, *, user: str = "root", password: str | None = None) -> URL:
         """Address of one of its databases."""
-        query = {"unix_socket": str(self.socket)}
-        return URL.create("mysql+pymysql", username=user, password=password, database=database, query=query)
-
-
-def mariadb_program(name: str) -> str:
-    """Path of a program of Debian's MariaDB packages."""
-    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
-    if found is None:
-        pytest.skip(f"{name} is not installed (Debian: mariadb-server-core)")
-    return found
-
-
-def _as_root() -> list[str]:
-    return ["--user=root"] if os.geteuid() == 0 else []
+        return mariadb_url(self.folder, database, user=user, password=password)
 
 
 @contextmanager
 def running_mariadb() -> Iterator[MariadbServer]:
     """A fresh server, gone at the end."""
     folder = Path(tempfile.mkdtemp(prefix="ssx-"))  # a short path: sockets allow 107 characters
-    server = MariadbServer(folder)
     try:
-        server.install()
-        server.start()
-        yield server
+        server = MariadbServer(folder)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
     finally:
-        server.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -13,9 +13,16 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
+from flows.cancellation import RunCancelledError
+from flows.job import ProcessRequest
+from flows.looks import Verdict
+from flows.process import run_process
 from flows.settings import SiteSettings
-from tests.flows.conftest import ProcessedSite
-from tests.flows.rows import rows
+from ispyb_io.ledger_records import WorkStatus
+from ssx_processing.simulation.chip import SimulatedChip
+from tests.flows.conftest import CHIP, FRAMES_PER_CHUNK, ProcessedSite
+from tests.flows.seen import look
+from tests.flows.test_killed import finished_chunks, no_process_uses
 
 ROOT = Path(__file__).parents[2]
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
@@ -79,8 +86,8 @@ def server(site: SiteSettings, tmp_path: Path) -> Iterator[Server]:
         _wait_for_health(api, process)
         made = Server(api, ours | {"PREFECT_API_URL": api})
         subprocess.run(
-            [ROOT / "deployments" / "register.sh"],
-            env=made.environment | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            [sys.executable, ROOT / "deployments" / "register.py"],
+            env=made.environment,
             check=True,
             capture_output=True,
             timeout=120,
@@ -129,21 +136,34 @@ def start_worker(server: Server) -> Iterator[Callable[[], None]]:
         worker.wait(60)
 
 
-def test_the_watcher_has_groups_processed_by_a_worker_each_once(
-    server: Server, start_worker: Callable[[], None], group_id: int, tmp_path: Path
+def test_a_cancelled_run_ends_at_once_and_goes_on_when_somebody_wants_it(
+    server: Server,
+    start_worker: Callable[[], None],
+    group_id: int,
+    chip: SimulatedChip,
+    site: SiteSettings,
+    tmp_path: Path,
 ):
-    for _ in range(2):  # the second look finds a run under way, or the result
-        server.prefect("deployment", "run", "watch/watch")
+    server.environment["SSX_N_WORKERS"] = "1"
+    server.prefect("deployment", "run", "process/process-group", "-p", f'request={{"group_id": {group_id}}}')
     start_worker()
+    stop = time.monotonic() + PATIENCE_S
+    while len(finished_chunks(tmp_path)) < 2 and time.monotonic() < stop:
+        time.sleep(0.05)
+    (run,) = server.runs()
+    cancelling = {"state": {"type": "CANCELLING"}}
+    httpx.post(
+        f"{server.api}/flow_runs/{run['id']}/set_state", json=cancelling, timeout=30
+    ).raise_for_status()
+    server.wait_for(lambda runs: runs[0]["state_type"] == "CANCELLED")
+    assert no_process_uses(chip.master.parent, seconds=15)
+    (seen,) = look(site)
+    assert (seen.verdict, seen.detail) == (Verdict.FAILED, str(RunCancelledError()))
+    n_done = len(finished_chunks(tmp_path))
+    assert 2 <= n_done < CHIP.n_frames // FRAMES_PER_CHUNK
 
-    def all_ended(runs: list[dict]) -> bool:
-        return len(runs) == 3 and all(run["state_type"] == "COMPLETED" for run in runs)
-
-    runs = server.wait_for(all_ended)
-    assert sorted(run["name"] for run in runs if "group" in run["name"]) == [f"mx1-1 group {group_id} chip"]
-    (processing,) = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxProcessing")
-    assert (processing["status"], processing["attempts"]) == ("success", 1)
-    assert len(rows(tmp_path / "ispyb.sqlite", "SELECT * FROM AutoProcProgram")) == 2
+    outcome = run_process(ProcessRequest(group_id=group_id), site)
+    assert (outcome.status, outcome.chunks_reused) == (WorkStatus.SUCCESS, n_done)
 
 
 def test_live_work_goes_before_offline_work(
@@ -154,8 +174,8 @@ def test_live_work_goes_before_offline_work(
 ):
     group = processed.group_id
     for d_min in (3.0, 3.2):
-        request = f'request={{"group_id": {group}, "settings": {{"merging": {{"d_min": {d_min}}}}}}}'
-        server.prefect("deployment", "run", "merge/merge-group", "-p", request)
+        form = f'form={{"group": "{group}", "asked_by": "Ada", "settings": {{"d_min": {d_min}}}}}'
+        server.prefect("deployment", "run", "merge-group/merge-group", "-p", form)
     server.prefect("deployment", "run", "process/process-group", "-p", f'request={{"group_id": {group}}}')
     start_worker()
     runs = server.wait_for(lambda found: len(found) == 3 and all(run["start_time"] for run in found))
@@ -163,11 +183,15 @@ def test_live_work_goes_before_offline_work(
 
 
 def test_a_run_of_wrong_parameters_is_refused_before_it_begins(server: Server):
-    found = httpx.get(f"{server.api}/deployments/name/process/process-group", timeout=30).json()
-    answer = httpx.post(
-        f"{server.api}/deployments/{found['id']}/create_flow_run",
-        json={"parameters": {"request": {"group_id": "twelve"}}},
-        timeout=30,
-    )
-    assert answer.status_code == 409 or answer.status_code == 422
+    asked = {"group": "1", "asked_by": "Ada"}
+    for deployment, parameters, said in (
+        ("process/process-group", {"request": {"group_id": "twelve"}}, "twelve"),
+        ("merge-group/merge-group", {"form": {**asked, "settings": {"d_min": -1}}}, "minimum"),
+        ("merge-group/merge-group", {"form": {**asked, "setting": {}}}, "setting"),
+    ):
+        found = httpx.get(f"{server.api}/deployments/name/{deployment}", timeout=30).json()
+        create = f"{server.api}/deployments/{found['id']}/create_flow_run"
+        answer = httpx.post(create, json={"parameters": parameters}, timeout=30)
+        assert answer.status_code in (409, 422)
+        assert said in answer.text
     assert server.runs() == []

@@ -12,7 +12,9 @@ from flows.folder_lock import LOCK
 from flows.group_file import GROUP_FILE
 from flows.job import ProcessRequest
 from flows.merge import MergeRequest, run_merge
-from flows.process import run_process
+from flows.merge_flow import merge_group
+from flows.merge_form import MergeForm
+from flows.process import result_of, run_process
 from flows.settings import SiteSettings
 from ispyb_io.ledger_records import WorkStatus
 from ssx_processing.errors import SettingsError
@@ -36,6 +38,15 @@ def test_a_group_is_merged_again_without_its_images(processed: ProcessedSite):
 
     with pytest.raises(SettingsError, match=r"merging\.\* only, not spots"):
         run_merge(MergeRequest(group_id=processed.group_id, settings={"spots": {"min_snr": "4"}}))
+
+
+def test_a_merge_asked_for_in_prefects_form_is_of_who_asked(processed: ProcessedSite):
+    group = str(processed.group_id)
+    form = MergeForm.model_validate({"group": group, "asked_by": "Ada", "settings": {"d_min": 3.0}})
+    outcome = result_of(merge_group(form, return_state=True))
+    assert outcome.changes == ("merging.d_min: None -> 3.0",)
+    of_merge = rows(processed.folder / "ledger.sqlite", "SELECT startedBy FROM SsxProcessing")[-1]
+    assert of_merge["startedBy"] == "Ada"
 
 
 def test_the_command_without_a_prefect_server_leaves_what_the_flow_leaves(processed: ProcessedSite):

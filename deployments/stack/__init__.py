@@ -1,0 +1,1 @@
+"""The whole stack on one Debian machine, an acceptance run against it, and kills at random moments."""
