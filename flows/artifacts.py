@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
+from urllib.parse import quote
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
@@ -12,11 +14,19 @@ from ispyb_io.ledger_records import Chunk
 from ssx_processing.models import ShellStatistics
 
 
-def publish_summary(outcome: Outcome) -> None:
-    """Prefect artifact: the table, what is missing, where the files are."""
+def publish_summary(outcome: Outcome, file_url: str) -> None:
+    """Prefect artifact: the table, what is missing, where the files are.
+
+    Parameters
+    ----------
+    file_url
+        Where a browser finds the file {path}; browsers open no file:// from a page of a server.
+    """
     missing = "\n".join(f"- {line}" for line in outcome.merge.missing)
     rows = "\n".join(f"| {name} | {value} |" for name, value in result_rows(outcome))
-    files = "\n".join(f"- `{path}`" for path in (outcome.merge.folder / "merged.mtz", *outcome.reports))
+    files = "\n".join(
+        f"- {_linked(path, file_url)}" for path in (*outcome.reports, outcome.merge.folder / "merged.mtz")
+    )
     changes = "\n".join(f"- {line}" for line in outcome.changes)
     text = f"# {outcome.name}: {outcome.status}\n\n{outcome.message}\n\n"
     if missing:
@@ -25,6 +35,11 @@ def publish_summary(outcome: Outcome) -> None:
         text += f"## Changed since the last result\n\n{changes}\n\n"
     text += f"| | |\n|---|---|\n{rows}\n\n## Files\n\n{files}\n"
     create_markdown_artifact(text, key="summary", description=outcome.message)
+
+
+def _linked(path: Path, file_url: str) -> str:
+    url = file_url.format(path=quote(str(path)))
+    return f"`{path}`" if url.startswith("file:") else f"[{path.name}]({url}) `{path}`"
 
 
 def publish_shells(outcome: Outcome) -> None:

@@ -133,11 +133,14 @@ def look_unguarded(group: DataCollectionGroup, site: SiteSettings, databases: Da
     known = databases.ledger.processing(job.key)
     folder = job.folder if known is None else known.folder
     if known is not None and known.status is WorkStatus.SUCCESS:
-        return GroupLook(group.group_id, Verdict.DONE, f"{known.status}, {known.message}", folder)
+        return done(group, known)
     try:
         check_unclaimed(job.key, folder, databases.ledger, site, group.proposal)
     except BusyError as error:
         return GroupLook(group.group_id, Verdict.WAITING, str(error), folder)
+    known = databases.ledger.processing(job.key)  # again: who held the claim a moment ago may just be done
+    if known is not None and known.status is WorkStatus.SUCCESS:
+        return done(group, known)
     try:
         frames = readiness(job, known, site, databases.ledger)
     except (SsxError, OSError) as error:
@@ -158,6 +161,11 @@ def look_unguarded(group: DataCollectionGroup, site: SiteSettings, databases: Da
         is_live=frames.is_live,
         attempts=0 if known is None else known.attempts,
     )
+
+
+def done(group: DataCollectionGroup, known: Processing) -> GroupLook:
+    """A group that has a whole result."""
+    return GroupLook(group.group_id, Verdict.DONE, f"{known.status}, {known.message}", known.folder)
 
 
 def why_given_up(known: Processing, job: Job, site: SiteSettings, ledger: Ledger) -> str:

@@ -25,19 +25,23 @@ from flows.delivery_thread import delivering
 from flows.expected_work import Ask
 from flows.job import Job, ProcessRequest
 from flows.job_of_request import find_job
+from flows.notices import failure_notices, notices_of, tell_people
 from flows.outcome import (
     Outcome,
     PartialResultError,
     UnfinishedResultError,
     counted,
     raise_if_unfinished,
+    read_outcome,
 )
 from flows.prefect_environment import log_from_info
 from flows.prefect_server import start_embedded_server
 from flows.records import JobRecords
 from flows.run_names import name_run
+from flows.run_titles import title_of
 from flows.settings import SiteSettings
 from flows.tasks import LAST_STEPS
+from ispyb_io.ledger_records import WorkStatus
 
 LAST_WORDS_S = 5.0
 """A run that is cancelled has 30 s before it is killed."""
@@ -57,13 +61,22 @@ def process(request: ProcessRequest) -> State[Outcome]:
         ):
             records = JobRecords(databases, job, delivery, held.check, record_images=site.record_images)
             if request.automatic:
+                known = databases.ledger.processing(job.key)
+                if known is not None and known.status is WorkStatus.SUCCESS:  # since the watcher looked
+                    return Completed(
+                        message=f"done already: {known.message}", data=read_outcome(known.folder)
+                    )
                 records.leave_set_aside()
             name_run(job)
             try:
                 outcome = run_job(job, site, records, whom_to_ask(request, site))
+            except Exception as error:
+                tell_people(failure_notices(error, title_of(job)), job, site)
+                raise
             finally:
                 publish_chunks(databases.ledger.chunks(job.key))
-    return final_state(outcome)
+    tell_people(notices_of(outcome, title_of(job), site), job, site)
+    return final_state(outcome, site)
 
 
 def run_process(request: ProcessRequest, site: SiteSettings) -> Outcome:
@@ -82,9 +95,9 @@ def run_process(request: ProcessRequest, site: SiteSettings) -> Outcome:
     return result_of(sized(request, return_state=True))
 
 
-def final_state(outcome: Outcome) -> State[Outcome]:
+def final_state(outcome: Outcome, site: SiteSettings) -> State[Outcome]:
     """Green only if every chunk is in the result, and ISPyB refused none of it."""
-    publish_summary(outcome)
+    publish_summary(outcome, site.file_url)
     publish_shells(outcome)
     try:
         raise_if_unfinished(outcome)

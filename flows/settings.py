@@ -34,6 +34,7 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError as UnreadableValueError
 
 from flows.chunk_limits import ChunkLimits
+from flows.notification_settings import Notifications
 from flows.prefect_environment import default_data_home
 from flows.secret_values import SecretFiles, is_secret
 from flows.slurm_jobs import SlurmJobs
@@ -182,6 +183,13 @@ class SiteSettings(BaseSettings):
     """So many groups of one proposal are processed or merged at the same time; others wait. None: any."""
     claim_timeout_s: PositiveFloat = 60.0
     """A run on another computer is taken over when it gave no sign of life for so long."""
+    file_url: str = "file://{path}"
+    """Where a browser finds a file of the results, e.g. https://files.example.org{path}."""
+    notify_urls: SecretStr | None = None
+    """Addresses of Apprise, with spaces between them, that hear of results: mail, chat, webhook; given as
+    ISPyB's. None: nobody does."""
+    notifications: Notifications = Notifications()
+    """What they hear of."""
     chunk_limits: ChunkLimits = ChunkLimits()
     """What a chunk may take."""
     chunk_retries: int = Field(default=2, ge=0)
@@ -231,6 +239,12 @@ class SiteSettings(BaseSettings):
                 template.format(**IMAGE_PLACEHOLDERS)
             except (ValueError, AttributeError, LookupError, TypeError) as error:
                 raise ValueError(f"image_path_templates {template!r}: {error}") from error
+        return value
+
+    @field_validator("file_url")
+    @classmethod
+    def _url_of_a_path(cls, value: str) -> str:
+        _check_placeholders("file_url", value, ("path",))
         return value
 
     @field_validator("allowed_roots")

@@ -2,6 +2,8 @@
 
 import os
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from flows.watch import process_ready, run_watch
 from ispyb_io.ledger_records import WorkStatus
 from ssx_processing.errors import SettingsError
 from ssx_processing.simulation.chip import SimulatedChip, simulate_chip
-from tests.flows.conftest import CHIP, enter_chip
+from tests.flows.conftest import CHIP, ProcessedSite, enter_chip
 from tests.flows.rows import row_counts, rows
 from tests.flows.seen import look
 
@@ -40,6 +42,27 @@ def test_the_watcher_finds_the_group_and_processes_it_once(group_id: int, site: 
     assert second.verdict is Verdict.DONE
     assert second.detail == f"success, {first.detail}"
     assert (row_counts(tmp_path / "ispyb.sqlite"), row_counts(tmp_path / "ledger.sqlite")) == before
+
+
+def test_a_run_that_ends_while_the_watcher_looks_is_not_begun_again(
+    processed: ProcessedSite, monkeypatch: pytest.MonkeyPatch
+):
+    ledger = processed.folder / "ledger.sqlite"
+    before = row_counts(processed.folder / "ispyb.sqlite"), rows(ledger, "SELECT * FROM SsxProcessing")
+
+    def is_said_to_be(status: str) -> None:
+        with closing(sqlite3.connect(ledger)) as connection, connection:
+            connection.execute("UPDATE SsxProcessing SET status = ?", [status])
+
+    is_said_to_be("running")
+    monkeypatch.setattr(looks, "check_unclaimed", lambda *_: is_said_to_be("success"))
+    (seen,) = look(SiteSettings())
+    assert seen.verdict is Verdict.DONE
+
+    late = process_ready(GroupLook(processed.group_id, Verdict.READY, "ready"), SiteSettings())
+    assert late.verdict is Verdict.PROCESSED
+    now = row_counts(processed.folder / "ispyb.sqlite"), rows(ledger, "SELECT * FROM SsxProcessing")
+    assert now == before
 
 
 def test_a_group_without_cell_and_space_group_is_processed_with_those_found_and_says_so(
