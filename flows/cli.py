@@ -22,6 +22,7 @@ from flows.cli_groups import groups_app
 from flows.cli_input import parse_cell, parse_result, parse_settings
 from flows.cli_ispyb import ispyb_app
 from flows.cli_looking import looking_app
+from flows.cli_metrics import metrics_app
 from flows.cli_notify import notify_app
 from flows.cli_options import (
     DEBUG,
@@ -55,6 +56,7 @@ app.add_typer(watch_app)
 app.add_typer(retry_app)
 app.add_typer(diff_app)
 app.add_typer(notify_app)
+app.add_typer(metrics_app)
 app.add_typer(looking_app)
 app.add_typer(cells_app)
 app.add_typer(events_app)

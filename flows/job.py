@@ -1,5 +1,6 @@
 """What to process: images named by a user, or a data collection group of ISPyB."""
 
+import datetime
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -77,6 +78,9 @@ class DataSet:
         return self.geometry.path if self.geometry else None
 
 
+A_DAY_S = 86400.0
+
+
 @dataclass(frozen=True)
 class Job:
     """Data sets that are merged together, and how."""
@@ -121,6 +125,14 @@ class Job:
             if any(c.data_collection_id == data_collection_id for c in group.data_collections):
                 return group
         return None
+
+    def seconds_since_last_frame(self) -> float | None:
+        """From the end of the collection until now; None where ISPyB does not say, or it is days ago."""
+        ends = [d.collection.end_time for d in self.data_sets if d.collection and d.collection.end_time]
+        if not ends:
+            return None
+        seconds = (datetime.datetime.now() - max(ends)).total_seconds()
+        return seconds if 0 <= seconds < A_DAY_S else None
 
     def page(self, data_set: DataSet) -> Path:
         """Report of a data set; that of its own processing stays as it is when a chosen group is merged."""

@@ -15,6 +15,8 @@ from ssx_processing.models import FrameCounts, MergeSummary
 OUTCOME = "outcome.json"
 MERGE_KEY = "merge"
 """Among the counts of a processing in the ledger: key of its merge."""
+LATENCY = "seconds_since_last_frame"
+"""Among them, of what the watcher began: from the end of the collection to the result."""
 CARRIER = "carrier"
 """Among the facts: what takes the crystals into the beam, e.g. LCP."""
 

@@ -22,11 +22,11 @@ from flows.confirmation import whom_to_ask
 from flows.data_sets import process_data_sets
 from flows.databases import open_databases
 from flows.delivery_thread import delivering
-from flows.expected_work import Ask
 from flows.job import Job, ProcessRequest
 from flows.job_of_request import find_job
 from flows.notices import failure_notices, notices_of, tell_people
 from flows.outcome import (
+    LATENCY,
     Outcome,
     PartialResultError,
     UnfinishedResultError,
@@ -69,7 +69,7 @@ def process(request: ProcessRequest) -> State[Outcome]:
                 records.leave_set_aside()
             name_run(job)
             try:
-                outcome = run_job(job, site, records, whom_to_ask(request, site))
+                outcome = run_job(job, site, records, request)
             except Exception as error:
                 tell_people(failure_notices(error, title_of(job)), job, site)
                 raise
@@ -117,11 +117,11 @@ def result_of(state: State[Any]) -> Any:
     return result
 
 
-def run_job(job: Job, site: SiteSettings, records: JobRecords, ask: Ask | None) -> Outcome:
+def run_job(job: Job, site: SiteSettings, records: JobRecords, request: ProcessRequest) -> Outcome:
     """All steps of a job; whatever stops it is recorded before it is raised."""
     records.begin()
     try:
-        runs = process_data_sets(job, site, records, ask)
+        runs = process_data_sets(job, site, records, whom_to_ask(request, site))
         outcome = conclude(job, runs, records, LAST_STEPS)
     except TerminationSignal:
         if is_being_cancelled():
@@ -132,5 +132,8 @@ def run_job(job: Job, site: SiteSettings, records: JobRecords, ask: Ask | None) 
         records.fail(error)
         records.settle(site.ispyb_wait_s)
         raise
-    records.finish(outcome.status, outcome.message, counted(outcome), goes_on=outcome.goes_on)
+    counts = counted(outcome)
+    if request.automatic and (seconds := job.seconds_since_last_frame()) is not None:
+        counts[LATENCY] = round(seconds, 1)
+    records.finish(outcome.status, outcome.message, counts, goes_on=outcome.goes_on)
     return settled(outcome, records, site.ispyb_wait_s)

@@ -48,10 +48,10 @@ def listening(address: str | None, wake: Wake) -> Iterator[None]:
     if address is None:
         yield
         return
-    host, _, port = address.rpartition(":")
+    place = host_and_port(address, "--listen")
     try:
-        server = ThreadingHTTPServer((host or "127.0.0.1", int(port)), _handler_of(wake))
-    except (ValueError, OverflowError, OSError) as error:
+        server = ThreadingHTTPServer(place, _handler_of(wake))
+    except (OverflowError, OSError) as error:
         raise SettingsError(f"--listen {address}: {error}; expected PORT or HOST:PORT, e.g. 8300") from error
     thread = threading.Thread(target=server.serve_forever, daemon=True, name="wake")
     thread.start()
@@ -61,6 +61,26 @@ def listening(address: str | None, wake: Wake) -> Iterator[None]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def host_and_port(address: str, option: str) -> tuple[str, int]:
+    """Where to listen; by default on this computer only.
+
+    Raises
+    ------
+    SettingsError
+        It is no address.
+
+    Examples
+    --------
+    >>> host_and_port("8300", "--listen"), host_and_port("0.0.0.0:8300", "--listen")
+    (('127.0.0.1', 8300), ('0.0.0.0', 8300))
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        return host or "127.0.0.1", int(port)
+    except ValueError as error:
+        raise SettingsError(f"{option} {address}: {error}; expected PORT or HOST:PORT, e.g. 8300") from error
 
 
 def _handler_of(wake: Wake) -> type[BaseHTTPRequestHandler]:

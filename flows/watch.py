@@ -20,6 +20,7 @@ from flows.delivery_thread import deliver_now
 from flows.expected_work import ConfirmationNeededError
 from flows.folder_lock import BusyError
 from flows.job import ProcessRequest
+from flows.last_look import keep_last_look
 from flows.looks import (
     GroupLook,
     UnfinishedGroupsError,
@@ -91,7 +92,9 @@ def look_around(site: SiteSettings) -> list[GroupLook]:
     """Deliver to ISPyB what it could not take before, then look at its groups."""
     with open_databases(site) as databases:
         deliver_now(databases)
-        return list(look_at_groups(site, databases))
+        looks = list(look_at_groups(site, databases))
+    keep_last_look(looks, site)
+    return looks
 
 
 def watch_for_ever(

@@ -17,6 +17,7 @@ from ispyb_io.column_types import table
 from ispyb_io.ledger_claims import Claims
 from ispyb_io.ledger_groups import GROUP, HISTORY, MEMBER, GroupLedger, require
 from ispyb_io.ledger_records import Chunk, Processing, WorkStatus, chunk_from, processing_from
+from ispyb_io.ledger_totals import LedgerTotals, recent_counts, totals_of
 from ispyb_io.protocol import RejectedError
 from ispyb_io.results import shorten
 from ispyb_io.transactions import put, reading, writing
@@ -47,6 +48,14 @@ class Ledger(GroupLedger):
     def claims(self) -> Claims:
         """Who works on what."""
         return Claims(self._engine)
+
+    def totals(self) -> LedgerTotals:
+        """How much there is of what, over all proposals."""
+        return totals_of(self._engine)
+
+    def recent_counts(self, n: int) -> list[dict[str, Any]]:
+        """Counts of the results that ended last, the newest first, of all proposals."""
+        return recent_counts(self._engine, n)
 
     def create_tables(self) -> None:
         """Make the tables that are not there; needs the right to do so.

@@ -2,6 +2,7 @@
 
 import configparser
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,27 @@ def test_settings_of_a_beamline_are_valid(path: Path, monkeypatch: pytest.Monkey
     check_processing_settings(site)
     assert site.launch == "deployment"
     assert site.allowed_roots
+
+
+def test_settings_for_slurm_are_valid(monkeypatch: pytest.MonkeyPatch):
+    for name in ("SSX_ISPYB_URL", "SSX_LEDGER_URL", "SSX_DATA_HOME", "SSX_PROCESSING"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SSX_SETTINGS_FILE", str(DEPLOYMENTS / "slurm" / "site.yaml"))
+    site = SiteSettings()
+    assert (site.executor, site.workers) == ("slurm", 128)
+
+
+@pytest.mark.parametrize("path", sorted(DEPLOYMENTS.rglob("*.sbatch")), ids=lambda path: path.name)
+def test_a_job_script_is_one_that_bash_understands(path: Path):
+    done = subprocess.run(["bash", "-n", str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_the_image_copies_is_there():
+    lines = (DEPLOYMENTS / "Dockerfile").read_text().splitlines()
+    copied = [word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]]
+    assert copied
+    assert [name for name in copied if not (DEPLOYMENTS.parent / name).exists()] == []
 
 
 def test_there_are_three_beamlines():
