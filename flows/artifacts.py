@@ -1,19 +1,56 @@
 """What the Prefect UI shows of a result: a summary first, then tables of chunks and shells."""
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+import httpx
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.exceptions import PrefectException
 
+from flows.messages import one_line
 from flows.outcome import Outcome
 from flows.result_table import result_rows
 from ispyb_io.ledger_records import Chunk
 from ssx_processing.models import ShellStatistics
 
+logger = logging.getLogger(__name__)
 
+
+@contextmanager
+def only_shown() -> Iterator[None]:
+    """What cannot be shown, as Prefect's server is away, is missed in its pages and fails nothing."""
+    try:
+        yield
+    except (httpx.HTTPError, PrefectException) as error:
+        logger.warning("not shown in Prefect: %s", one_line(error))
+
+
+@only_shown()
+def begin_progress() -> Any:
+    """Prefect artifact: how many of the frames are processed; returns its id for `publish_progress`."""
+    return create_progress_artifact(progress=0.0, key="progress", description="frames processed")
+
+
+@only_shown()
+def publish_progress(artifact: UUID | None, fraction: float) -> None:
+    """Change it; nothing where there is none."""
+    if artifact is not None:
+        update_progress_artifact(artifact, progress=100 * fraction)
+
+
+@only_shown()
 def publish_summary(outcome: Outcome, file_url: str) -> None:
     """Prefect artifact: the table, what is missing, where the files are.
 
@@ -42,6 +79,7 @@ def _linked(path: Path, file_url: str) -> str:
     return f"`{path}`" if url.startswith("file:") else f"[{path.name}]({url}) `{path}`"
 
 
+@only_shown()
 def publish_shells(outcome: Outcome) -> None:
     """Prefect artifact: merging statistics by resolution."""
     shells = outcome.merge.shells
@@ -57,6 +95,7 @@ def _shown(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 3)
 
 
+@only_shown()
 def publish_chunks(chunks: Sequence[Chunk]) -> None:
     """Prefect artifact: one row for each chunk; people count chunks and images from 1."""
     rows = [

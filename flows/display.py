@@ -3,14 +3,13 @@
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self, cast
-from uuid import UUID
+from typing import Self
 
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from flows.artifacts import begin_progress, publish_progress
 from flows.data_set_run import DataSetRun
 from flows.expected_work import Ask, ExpectedWork
 from ssx_processing.models import FrameCounts, Plan
@@ -25,8 +24,7 @@ class ProgressDisplay:
         self._frames_computed = 0
         self._counts = FrameCounts()
         self._started = time.monotonic()
-        artifact = create_progress_artifact(progress=0.0, description="frames processed")
-        self._artifact = cast(UUID, artifact)  # a coroutine only where it is called from async code
+        self._artifact = begin_progress()
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=12),
@@ -75,7 +73,7 @@ class ProgressDisplay:
             self._counts += summary.counts
             self._frames_computed += 0 if summary.reused else frames
         self._bar.update(self._task, completed=self._frames_done, figures=self._figures())
-        update_progress_artifact(self._artifact, progress=100 * self._frames_done / self._frames_total)
+        publish_progress(self._artifact, self._frames_done / self._frames_total)
 
     def _figures(self) -> str:
         rate = self._frames_computed / (time.monotonic() - self._started)

@@ -14,12 +14,18 @@ UNITS = {
     "max_push_res": "1/Å",
     "max_cell_deviation": "robust standard deviations",
 }
+NAMES = list(MergingSettings.model_fields)
 OPTIONAL = tuple(name for name, field in MergingSettings.model_fields.items() if field.default is None)
 """Settings that are chosen from the data, or not used, unless they are given."""
 
 
-def _as_field_that_may_be_empty(schema: dict[str, Any]) -> None:
-    """One kind, not "this or null", which Prefect shows as tabs; and no default, which it would send."""
+def _shape(schema: dict[str, Any], position: int) -> None:
+    """A field that may be empty, at its place.
+
+    One kind, not "this or null", which Prefect shows as tabs; no default, which it would send; the order, as
+    PostgreSQL keeps that of no object.
+    """
+    schema["position"] = position
     schema.pop("default", None)
     kinds = [kind for kind in schema.pop("anyOf", []) if kind.get("type") != "null"]
     schema.update(*kinds)
@@ -34,7 +40,7 @@ def _field(name: str) -> tuple[Any, Any]:
         default=None,
         title=f"{name}{unit}",
         description=f"{' '.join((field.description or '').split())} Usual: {usual}.",
-        json_schema_extra=_as_field_that_may_be_empty,
+        json_schema_extra=lambda schema: _shape(schema, NAMES.index(name)),
     )
     return Optional[kind], made  # noqa: UP045 (a type that is made here)
 
@@ -54,22 +60,32 @@ class MergeForm(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, title="Merge again")
 
-    group: Annotated[str, Field(min_length=1, title="Group", description=(
+    group: Annotated[str, Field(min_length=1, title="Group", json_schema_extra={"position": 0}, description=(
         "Number of the data collection group in ISPyB, or the name of a processing group (ssx groups)."
     ))]  # fmt: skip
     asked_by: Annotated[
-        str, Field(min_length=1, title="Who asks", description="Your name; it stands in the result.")
+        str,
+        Field(
+            min_length=1,
+            title="Who asks",
+            description="Your name; it stands in the result.",
+            json_schema_extra={"position": 1},
+        ),
     ]
     settings: Annotated[
         MergingForm,  # pyright: ignore[reportInvalidTypeForm]
-        Field(title="Settings", description="What is left empty stays as in the last result."),
+        Field(
+            title="Settings",
+            json_schema_extra={"position": 2},
+            description="What is left empty stays as in the last result.",
+        ),
     ] = MergingForm()
     back_to_usual: Annotated[
         list[str],
         Field(
             title="Back to usual",
             description="Settings that the last result had given, and that the program is to choose again.",
-            json_schema_extra={"items": {"type": "string", "enum": list(OPTIONAL)}},
+            json_schema_extra={"position": 3, "items": {"type": "string", "enum": list(OPTIONAL)}},
         ),
     ] = []
 

@@ -5,10 +5,12 @@ from uuid import UUID
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
+from flows.artifacts import only_shown
 from flows.job import Job
 from flows.run_titles import tags_of, title_of
 
 
+@only_shown()
 def name_run(job: Job, *, is_live: bool = False) -> None:
     """Give the present run name and tags of its job."""
     run_id = flow_run.get_id()

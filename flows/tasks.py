@@ -33,13 +33,13 @@ def plan_task(data_set: DataSet, settings: StageSettings, site: SiteSettings) ->
     return plan_now(data_set, settings, site)
 
 
-@task(name="sample", cache_policy=NO_CACHE, persist_result=False)
+@task(name="sample", task_run_name="sample", cache_policy=NO_CACHE, persist_result=False)
 def sample_task(plan: Plan, settings: RequestedSettings, folder: Path) -> SampleSettings:
     """Cell and space group as given, or sought in the images."""
     return sample_of_plan(plan, settings, folder)
 
 
-@task(name="calibrate", cache_policy=NO_CACHE, persist_result=False)
+@task(name="calibrate", task_run_name="calibrate", cache_policy=NO_CACHE, persist_result=False)
 def calibrate_task(plan: Plan, settings: ProcessingSettings, folder: Path) -> Calibration:
     """Learn from some frames what all are processed with."""
     return calibrate(plan, settings, folder)
@@ -82,8 +82,12 @@ def pass_on_log(work: ChunkWork | None) -> None:
         logging.getLogger(line.name).log(line.level, "%s", line.text)
 
 
-merge_task = task(name="merge", cache_policy=NO_CACHE, persist_result=False)(merge_step)
-report_task = task(name="report", cache_policy=NO_CACHE, persist_result=False)(report_step)
+merge_task = task(name="merge", task_run_name="merge", cache_policy=NO_CACHE, persist_result=False)(
+    merge_step
+)
+report_task = task(name="report", task_run_name="report", cache_policy=NO_CACHE, persist_result=False)(
+    report_step
+)
 
 LAST_STEPS = LastSteps(merge_task, report_task)
 """A job is concluded by Prefect's tasks."""

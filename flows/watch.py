@@ -39,7 +39,7 @@ from ispyb_io.protocol import UnavailableError
 logger = logging.getLogger(__name__)
 
 
-@flow(name="watch", persist_result=False)
+@flow(name="watch", flow_run_name="look into ISPyB", persist_result=False)
 def watch(most: int | None = None) -> State[list[GroupLook]]:
     """Look once; process what is ready; say what is done, waiting or failed.
 
