@@ -6,6 +6,7 @@ import typer
 
 from flows.cli_options import Workers, start
 from flows.unfinished import unfinished_shown
+from ssx_processing.errors import SsxError
 
 watch_app = typer.Typer()
 
@@ -27,19 +28,25 @@ def watch_(
     if listen is not None and not follow:
         raise typer.BadParameter("it needs --follow: one look is over before anybody can wake it")
     site = start(workers)
-    from flows.console import print_looks
+    from flows.console import print_jobs, print_looks
     from flows.databases import open_databases
     from flows.replay import raise_if_refused
     from flows.wake import Wake, listening
-    from flows.watch import run_watch, watch_for_ever
+    from flows.watch import run_watch, take_up_jobs, watch_for_ever
 
     if follow:
         from rich.console import Console
 
         wake = Wake()
         with listening(listen, wake), Console(stderr=True).status("starting") as status:
-            watch_for_ever(site, print_looks, wake, status.update)
+            watch_for_ever(site, print_looks, print_jobs, wake, status.update)
     with unfinished_shown():
-        print_looks(run_watch(site))
+        try:
+            print_looks(run_watch(site))
+        finally:  # a group that fails each time must not keep them waiting
+            jobs = take_up_jobs(site)
+            print_jobs(jobs)
     with open_databases(site) as databases:
         raise_if_refused(databases.require_outbox())
+    if failed := [job.line for job in jobs if job.has_failed]:
+        raise SsxError("; ".join(failed))

@@ -14,6 +14,7 @@ from ispyb_io.ledger_records import Chunk, Processing
 from ispyb_io.records import Offers
 
 if TYPE_CHECKING:
+    from flows.job_look import JobLook
     from flows.looks import GroupLook
 
 
@@ -93,6 +94,11 @@ def print_looks(looks: Sequence["GroupLook"]) -> None:
     console = Console()
     for look in looks:
         print_lines(console, [f"group {look.group_id}: {look.verdict}; {look.detail}"])
+
+
+def print_jobs(jobs: Sequence["JobLook"]) -> None:
+    """Print what became of what is asked for in ISPyB."""
+    print_lines(Console(), [job.line for job in jobs])
 
 
 def print_processings(processings: Sequence[Processing], names: Mapping[int, str]) -> None:

@@ -21,6 +21,7 @@ def print_check(check: IspybCheck) -> None:
     _print_ledger(console, check)
     print_lines(console, ["", "What the pages can show with this database"])
     print_lines(console, [f"  {line}" for line in _pages(check.pages)])
+    print_lines(console, [f"  {check.asking}"])
     _print_groups(console, check.groups)
     _print_findings(console, check.findings)
     print_lines(

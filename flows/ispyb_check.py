@@ -17,6 +17,7 @@ from flows.reconciliation import (
     findings_of_overlooked,
 )
 from flows.settings import SiteSettings
+from ispyb_io.asked_jobs import can_ask, read_asked_jobs
 from ispyb_io.engines import open_engine, shown
 from ispyb_io.flavour import Flavour
 from ispyb_io.ledger_tables import LedgerBase
@@ -24,6 +25,9 @@ from ispyb_io.records import DataCollectionGroup, Offers, Record
 from ispyb_io.rights import Right, rights_in, rights_on
 from ispyb_io.survey import Scope, attached_files, latest_groups, templates_in
 from ispyb_io.transactions import reading
+
+
+NO_JOBS = "re-processing cannot be asked for: there is no table ProcessingJob"
 
 
 class GroupSeen(Record):
@@ -60,6 +64,8 @@ class IspybCheck(Record):
     pages: tuple[Shown, ...]
     groups: tuple[GroupSeen, ...]
     findings: tuple[Finding, ...]
+    asking: str
+    """Whether re-processing can be asked for there, and what waits."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -90,10 +96,17 @@ def check_database(address: str, site: SiteSettings, scope: Scope, *, with_files
         with reading(engine) as connection:
             flavour = Flavour.of(connection)
         offers = flavour.offers()
-        groups, findings = (), ()
+        groups, findings, asking = (
+            (),
+            (),
+            "re-processing cannot be asked for: there is no table ProcessingJob",
+        )
         if not any("there is no table" in problem for problem in offers.problems):
             with reading(engine) as connection:
                 groups, findings = _look(connection, flavour, site, scope, with_files=with_files)
+                if can_ask(flavour):
+                    jobs = ", ".join(str(job.job_id) for job in read_asked_jobs(connection, flavour))
+                    asking = f"re-processing can be asked for; jobs that wait: {jobs or 'none'}"
         return IspybCheck(
             address=shown(engine.url),
             offers=offers,
@@ -102,6 +115,7 @@ def check_database(address: str, site: SiteSettings, scope: Scope, *, with_files
             pages=tuple(pages_of_site(offers)),
             groups=groups,
             findings=findings,
+            asking=asking,
         )
 
 

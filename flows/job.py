@@ -45,6 +45,8 @@ class ProcessRequest(BaseModel):
     """Nobody asked for it: chunks that killed their workers before are not tried again."""
     confirmed: bool = False
     """Begin it however long it takes."""
+    asked_by: str | None = None
+    """Who wants it; None: the account that the command runs in."""
 
     @property
     def title(self) -> str:

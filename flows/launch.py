@@ -1,4 +1,4 @@
-"""A group that is ready as a run of a deployment, for a worker to take up."""
+"""What is ready as a run of a deployment, for a worker to take up."""
 
 import datetime
 import hashlib
@@ -12,7 +12,6 @@ from prefect.states import Crashed
 
 from flows.job import ProcessRequest
 
-DEPLOYMENT = "process/process-group"
 UNDER_WAY = (
     StateType.SCHEDULED,
     StateType.PENDING,
@@ -24,10 +23,8 @@ IN_A_PROCESS = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 """A run that is so for long, though nobody holds a claim for its group, has lost its process."""
 
 
-def launch(group_id: int, reason: str, *, lost_after_s: float) -> str:
-    """Begin a run of the deployment unless one is under way; returns what was done, for people.
-
-    Which run there is only saves a second one: that a group is processed once is the ledger's to keep.
+def launch_group(group_id: int, reason: str, *, lost_after_s: float) -> str:
+    """Have a group processed; returns what was done, for people.
 
     Parameters
     ----------
@@ -38,21 +35,38 @@ def launch(group_id: int, reason: str, *, lost_after_s: float) -> str:
     lost_after_s
         A run that holds no claim so long after it began is given up.
     """
+    request = ProcessRequest(group_id=group_id, automatic=True)
+    parameters = {"request": request.model_dump(mode="json", exclude_defaults=True)}
     tag = f"group {group_id}"
+    return _begin("process/process-group", parameters, request.title, tag, reason, lost_after_s)
+
+
+def launch_job(job_id: int, *, lost_after_s: float) -> str:
+    """Have a job of ISPyB carried out; as `launch_group`."""
+    tag = f"job {job_id}"
+    return _begin("asked-job/asked-job", {"job_id": job_id}, f"ISPyB {tag}", tag, "asked for", lost_after_s)
+
+
+def _begin(
+    deployment: str, parameters: dict[str, Any], name: str, tag: str, reason: str, lost_after_s: float
+) -> str:
+    """Begin a run of a deployment unless one is under way.
+
+    Which run there is only saves a second one: that a thing is done once is the ledger's to keep.
+    """
     with get_client(sync_client=True) as client:
-        of_group = FlowRunFilter(tags=FlowRunFilterTags(all_=[tag]))
-        runs = client.read_flow_runs(flow_run_filter=of_group)
+        with_tag = FlowRunFilter(tags=FlowRunFilterTags(all_=[tag]))
+        runs = client.read_flow_runs(flow_run_filter=with_tag)
         for run in runs:
             if run.state_type in UNDER_WAY and not _given_up(run, client, lost_after_s):
                 state = run.state_name or "under way"
                 return f"run {run.name} is {state.lower()}"
-    request = ProcessRequest(group_id=group_id, automatic=True)
     run: Any = run_deployment(  # a coroutine only where it is called from async code
-        DEPLOYMENT,
-        parameters={"request": request.model_dump(mode="json", exclude_defaults=True)},
+        deployment,
+        parameters=parameters,
         timeout=0,  # it is not waited for
         tags=[tag],
-        flow_run_name=request.title,
+        flow_run_name=name,
         # once if two watchers come at the same time, but again when a run has ended without a result
         idempotency_key=hashlib.sha256(f"{tag}: {reason}, after {len(runs)} runs".encode()).hexdigest(),
         as_subflow=False,

@@ -36,6 +36,7 @@ from flows.outcome import (
 )
 from flows.prefect_environment import log_from_info
 from flows.prefect_server import start_embedded_server
+from flows.provenance import user_name
 from flows.records import JobRecords
 from flows.run_names import name_run
 from flows.run_titles import title_of
@@ -59,7 +60,10 @@ def process(request: ProcessRequest) -> State[Outcome]:
             claimed(job.key, job.folder, databases.ledger, site, proposal) as held,
             delivering(databases) as delivery,
         ):
-            records = JobRecords(databases, job, delivery, held.check, record_images=site.record_images)
+            records = JobRecords(
+                databases, job, delivery, held.check,
+                record_images=site.record_images, started_by=request.asked_by or user_name(),
+            )  # fmt: skip
             if request.automatic:
                 known = databases.ledger.processing(job.key)
                 if known is not None and known.status is WorkStatus.SUCCESS:  # since the watcher looked

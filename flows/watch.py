@@ -20,6 +20,7 @@ from flows.delivery_thread import deliver_now
 from flows.expected_work import ConfirmationNeededError
 from flows.folder_lock import BusyError
 from flows.job import ProcessRequest
+from flows.job_look import JobLook
 from flows.last_look import keep_last_look
 from flows.looks import (
     GroupLook,
@@ -50,6 +51,9 @@ def watch(most: int | None = None) -> State[list[GroupLook]]:
     """
     site = SiteSettings()
     looks = take_up(look_around(site), site, most)
+    jobs = take_up_jobs(site) if most is None else []  # else there may be groups that go before them
+    for job in jobs:
+        logger.info("%s", job.line)
     try:
         raise_if_failed(looks)
     except UnfinishedGroupsError as error:
@@ -62,6 +66,20 @@ def take_up(looks: Sequence[GroupLook], site: SiteSettings, most: int | None) ->
     taken_up = in_order(looks)[: most or site.groups_per_look]
     processed = {look.group_id: process_ready(look, site) for look in taken_up}
     return [processed.get(look.group_id, look) for look in looks]
+
+
+def take_up_jobs(site: SiteSettings) -> list[JobLook]:
+    """Carry out what somebody asks for in ISPyB, or have it done."""
+    from flows.asked_jobs import answer_job, waiting_jobs
+
+    if site.launch == "here":
+        return [JobLook.of(job.job_id, answer_job(job, site)) for job in waiting_jobs(site)]
+    from flows.launch import launch_job
+
+    lost_after_s = 2 * site.claim_timeout_s
+    return [
+        JobLook(job.job_id, launch_job(job.job_id, lost_after_s=lost_after_s)) for job in waiting_jobs(site)
+    ]
 
 
 def in_order(looks: Sequence[GroupLook]) -> list[GroupLook]:
@@ -100,6 +118,7 @@ def look_around(site: SiteSettings) -> list[GroupLook]:
 def watch_for_ever(
     site: SiteSettings,
     show: Callable[[list[GroupLook]], None],
+    show_jobs: Callable[[list[JobLook]], None],
     wake: Wake,
     tell: Callable[[str], None] = lambda line: None,
 ) -> NoReturn:
@@ -127,8 +146,17 @@ def watch_for_ever(
         show([look for look in looks if look not in shown])
         shown, wake.last_look = looks, datetime.datetime.now()
         if not is_here or not any(look.verdict is Verdict.READY for look in looks):
+            show_jobs(_jobs_as_far_as_possible(site))
             tell(f"{tally(looks)}; looked at {wake.last_look:%H:%M:%S}")
             wake.sleep(site.poll_interval_s)
+
+
+def _jobs_as_far_as_possible(site: SiteSettings) -> list[JobLook]:
+    try:
+        return take_up_jobs(site)
+    except (UnavailableError, httpx.HTTPError, PrefectException) as error:  # at the next look
+        logger.warning("jobs of ISPyB: %s", one_line(error))
+        return []
 
 
 def process_ready(look: GroupLook, site: SiteSettings) -> GroupLook:
@@ -148,11 +176,11 @@ def process_ready(look: GroupLook, site: SiteSettings) -> GroupLook:
 
 def launched(look: GroupLook, site: SiteSettings) -> GroupLook:
     """Let a worker run the ``process`` flow for a group."""
-    from flows.launch import launch
+    from flows.launch import launch_group
 
     attempt = f"{look.detail}, attempt {look.attempts + 1}"
     try:
-        done = launch(look.group_id, attempt, lost_after_s=2 * site.claim_timeout_s)
+        done = launch_group(look.group_id, attempt, lost_after_s=2 * site.claim_timeout_s)
     except (httpx.HTTPError, PrefectException, RuntimeError) as error:  # it is tried again at the next look
         problem = f"no run could be begun on Prefect's server: {one_line(error)}"
         return GroupLook(look.group_id, Verdict.FAILED, problem, look.folder)

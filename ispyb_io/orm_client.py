@@ -5,6 +5,8 @@ from collections.abc import Callable, Collection
 
 from sqlalchemy import Connection, Engine
 
+from ispyb_io.asked import Answer, AskedJob
+from ispyb_io.asked_jobs import put_answer, read_asked_jobs
 from ispyb_io.flavour import Flavour
 from ispyb_io.group_reader import find_group_ids, read_groups
 from ispyb_io.image_rows import BATCH, read_images
@@ -103,6 +105,17 @@ class OrmClient:
                 part = images.iloc[start : start + BATCH]
                 program_id = self._writer(connection).write_images(quality, part)
         return program_id
+
+    def asked_jobs(self) -> list[AskedJob]:
+        """What somebody asks for in ISPyB and that is not answered for good, oldest first."""
+        with reading(self._engine) as connection:
+            return read_asked_jobs(connection, self._flavour(connection))
+
+    def answer_job(self, answer: Answer) -> int:
+        """Write what becomes of a job; returns the autoProcProgramId of the one program that answers it."""
+        self._require_flavour()
+        with writing(self._engine, f"asked job {answer.job_id}") as connection:
+            return put_answer(connection, self._flavour(connection), answer, self._clock())
 
     def offers(self) -> Offers:
         """Say what this ISPyB has, lacks and can take; looked up anew each time."""

@@ -11,6 +11,7 @@ Nothing above this package learns of the exceptions of SQLAlchemy and httpx.
 from collections.abc import Collection
 from typing import Protocol
 
+from ispyb_io.asked import Answer, AskedJob
 from ispyb_io.records import DataCollectionGroup, Offers, Relation
 from ispyb_io.results import CollectionResult, ImageQuality, MergedResult
 
@@ -110,6 +111,14 @@ class IspybClient(Protocol):
         Rows that hold the same are left alone, as are those of other programs. RejectedError if ISPyB has
         no result of this key, or a table cannot be read. None as for a data collection.
         """
+        ...
+
+    def asked_jobs(self) -> list[AskedJob]:
+        """What somebody asks for in ISPyB and that is not answered for good, oldest first."""
+        ...
+
+    def answer_job(self, answer: Answer) -> int | None:
+        """Write what becomes of a job; returns the autoProcProgramId of the one program that answers it."""
         ...
 
     def offers(self) -> Offers:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ispyb_io.asked import Answer, AskedJob
 from ispyb_io.protocol import SSX_EXPERIMENT_TYPES, NotFoundError, RejectedError, UnavailableError
 from ispyb_io.records import DataCollectionGroup, Offers, Relation
 from ispyb_io.rest_address import RestAddress, parse_rest_address
@@ -124,6 +125,13 @@ class RestClient:
     def record_image_quality(self, quality: ImageQuality) -> int | None:
         """Say that py-ispyb has no way to be told."""
         return self._not_told("images")
+
+    def asked_jobs(self) -> list[AskedJob]:
+        """None: py-ispyb has no way to ask."""
+        return []
+
+    def answer_job(self, answer: Answer) -> None:
+        """Nobody can have asked."""
 
     def offers(self) -> Offers:
         """Say what this py-ispyb can take; asked anew each time."""

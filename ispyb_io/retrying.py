@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ispyb_io.asked import Answer, AskedJob
 from ispyb_io.protocol import SSX_EXPERIMENT_TYPES, IspybClient, UnavailableError
 from ispyb_io.records import DataCollectionGroup, Offers, Relation
 from ispyb_io.results import CollectionResult, ImageQuality, MergedResult
@@ -84,6 +85,14 @@ class RetryingClient:
     def record_image_quality(self, quality: ImageQuality) -> int | None:
         """Write what was seen on each image of a data collection; returns its result's autoProcProgramId."""
         return self._try(lambda: self._client.record_image_quality(quality))
+
+    def asked_jobs(self) -> list[AskedJob]:
+        """What somebody asks for in ISPyB and that is not answered for good, oldest first."""
+        return self._try(self._client.asked_jobs)
+
+    def answer_job(self, answer: Answer) -> int | None:
+        """Write what becomes of a job; returns the autoProcProgramId of the one program that answers it."""
+        return self._try(lambda: self._client.answer_job(answer))
 
     def offers(self) -> Offers:
         """Say what this ISPyB has, lacks and can take."""
