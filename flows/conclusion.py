@@ -15,6 +15,8 @@ from flows.steps import LastSteps
 from ispyb_io.ledger_records import WorkStatus
 from ispyb_io.records import SampleComponent
 from ssx_processing.errors import ChunkError, MergeError
+from ssx_processing.formats.chunk_folder import remove_unfinished
+from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import FrameCounts, MergeSummary
 
 
@@ -44,6 +46,7 @@ def conclude(
     if not any(run.summaries for run in runs):
         missing = missing_of(runs)
         raise ChunkError(f"{job.name}: none of {len(missing)} chunks could be processed; {missing[0]}")
+    remove_unfinished(RunFolder(job.folder).merged)
     events = _applied_events(job, runs)
     try:
         merge = merge_runs(job, runs, steps)

@@ -15,6 +15,8 @@ from flows.run_names import name_run
 from flows.settings import SiteSettings
 from flows.tasks import calibrate_task, plan_task, sample_task
 from ssx_processing.errors import SettingsError
+from ssx_processing.formats.chunk_folder import remove_unfinished
+from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import Plan
 from ssx_processing.pipeline.chunk_size import chosen_size
 from ssx_processing.pipeline.plan import with_chunks
@@ -47,6 +49,9 @@ def process_data_sets(
             write_plan(run)
             display.say(run.data_set.name)
             process_chunks(run, site, executor, records, display)
+    for data_set in job.data_sets:
+        folder = RunFolder(data_set.folder)
+        remove_unfinished(folder.cells, folder.calibrations, folder.chunks)
     return runs
 
 

@@ -26,7 +26,6 @@ from ispyb_io.rights import Right, rights_in, rights_on
 from ispyb_io.survey import Scope, attached_files, latest_groups, templates_in
 from ispyb_io.transactions import reading
 
-
 NO_JOBS = "re-processing cannot be asked for: there is no table ProcessingJob"
 
 

@@ -1,10 +1,14 @@
 """Errors in one line, for terminals, lists and databases."""
 
+import errno
+
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ispyb_io.protocol import IspybError
 from ssx_processing.errors import SsxError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def one_line(error: BaseException) -> str:
@@ -21,6 +25,8 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         return "; ".join(_of_field(detail) for detail in error.errors())
     text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in FULL:
+        return f"{text}; make room on the disk of the results: what is done is kept, the same command goes on"
     return text if isinstance(error, SsxError | IspybError | OSError) else f"{type(error).__name__}: {text}"
 
 

@@ -48,6 +48,13 @@ def atomic_folder(final: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_unfinished(*parents: Path) -> None:
+    """Remove what processes left that were killed while they filled a folder; nobody may be filling one."""
+    for parent in parents:
+        for left in parent.glob(".*-*-*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write ``content`` under a temporary name, then rename."""
     path.parent.mkdir(parents=True, exist_ok=True)

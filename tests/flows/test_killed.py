@@ -29,8 +29,12 @@ def test_a_killed_flow_goes_on_without_computing_finished_chunks_again(
     (processing,) = rows(tmp_path / "ledger.sqlite", "SELECT * FROM SsxProcessing")
     assert processing["status"] == "running"
 
+    half_written = next(iter(killed_after)).parent.with_name(".half-1-written")
+    half_written.mkdir()
+
     outcome = run_process(ProcessRequest(group_id=group_id), site)
     assert outcome.status is WorkStatus.SUCCESS
+    assert not half_written.exists()
     assert outcome.chunks_done == N_CHUNKS
     assert 2 <= outcome.chunks_reused < N_CHUNKS
     now = finished_chunks(tmp_path)
