@@ -3,9 +3,10 @@
     python benchmarks/orchestration.py [CHUNKS [FRAMES]]
 
 Processes 26 chunks of 1000 frames (the same 1000 simulated frames of 1 Mpx, 26 times; two fifths are hits)
-twice: bare, with our pool of workers, merge and report but nothing else; and by ``ssx process``, with an
-embedded Prefect server started for it. Prints CPU time of all processes that took part, wall time, the
-share of what is not computing, and how many task runs Prefect has, also for a chip of 256,000 frames.
+three times: bare, with our pool of workers, merge and report but nothing else; by ``ssx process`` with an
+embedded Prefect server started for it; and with a server that runs already, whose time is counted, too.
+Prints CPU time of all processes that took part, wall time, the share of what is not computing, and how many
+task runs Prefect has, also for a chip of 256,000 frames.
 """
 
 import ctypes
@@ -17,10 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import httpx
+
+from deployments.stack.machine import free_port
+from deployments.stack.programs import Program, children, unit_command, unit_environment
 from ssx_processing.pipeline.chunk_size import frames_per_chunk
 from ssx_processing.simulation.chip_settings import ChipSettings
 from ssx_processing.simulation.nxmx_writer import write_master
@@ -72,24 +77,34 @@ def main() -> None:
         settings = json.dumps({"sample": sample, "frames_per_chunk": n_frames})
         home = folder / "home"
         environment = os.environ | {"SSX_DATA_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
-        ssx = [sys.executable, "-m", "flows", "process", str(master), "--cell", CELL]
-        ssx += [
+        ssx = [
+            sys.executable,
+            "-m",
+            "flows",
+            "process",
+            str(master),
+            "--cell",
+            CELL,
             "--space-group",
             SPACE_GROUP,
-            "--out",
-            str(folder / "ssx"),
-            "--set",
-            f"frames_per_chunk={n_frames}",
         ]
+        ssx += ["--set", f"frames_per_chunk={n_frames}", "--out"]
         bare = [sys.executable, "-c", BARE, str(master), str(folder / "bare"), settings]
         measured(["true"], environment)
         bare_cpu, bare_wall = measured(bare, environment)
-        cpu, wall = measured(ssx, environment)
+        cpu, wall = measured([*ssx, str(folder / "ssx")], environment)
         task_runs = n_task_runs(home)
-    print(f"{n_chunks} chunks of {n_frames} frames   CPU s   wall s")
-    print(f"bare                      {bare_cpu:8.1f} {bare_wall:8.1f}")
-    print(f"ssx process               {cpu:8.1f} {wall:8.1f}")
-    print(f"orchestration's share     {1 - bare_cpu / cpu:8.1%} {1 - bare_wall / wall:8.1%}")
+        with prefect_server(folder / "server") as server:
+            ours = environment | {"PREFECT_API_URL": server.environment["PREFECT_API_URL"]}
+            served_cpu, served_wall = measured([*ssx, str(folder / "served")], ours, server)
+    print(f"{n_chunks} chunks of {n_frames} frames".ljust(30) + "   CPU s   wall s")
+    print(f"bare                          {bare_cpu:8.1f} {bare_wall:8.1f}")
+    for name, of_cpu, of_wall in (
+        ("embedded server", cpu, wall),
+        ("server that runs", served_cpu, served_wall),
+    ):
+        print(f"ssx process, {name:17s}{of_cpu:8.1f} {of_wall:8.1f}")
+        print(f"  orchestration's share       {1 - bare_cpu / of_cpu:8.1%} {1 - bare_wall / of_wall:8.1%}")
     others = task_runs - n_chunks
     per_frame = bare_cpu / n_chunks / n_frames
     chunks = -(-256_000 // frames_per_chunk(256_000, per_frame))
@@ -109,20 +124,59 @@ def many_frames(folder: Path, n_files: int, n_frames: int) -> Path:
     return master
 
 
-def measured(command: Sequence[str], environment: dict[str, str]) -> tuple[float, float]:
-    """CPU and wall seconds of a command with all its descendants."""
-    before, started = _cpu_seconds(), time.perf_counter()
+@contextmanager
+def prefect_server(folder: Path) -> Iterator[Program]:
+    """A Prefect server on SQLite, as our systemd unit starts it, which has done nothing yet."""
+    folder.mkdir()
+    port = free_port()
+    environment = os.environ | unit_environment() | {
+        "PREFECT_HOME": str(folder), "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+    }  # fmt: skip
+    for name in (
+        "SSX_SETTINGS_FILE",
+        "PREFECT_API_DATABASE_CONNECTION_URL",
+        "PREFECT_SERVER_API_AUTH_STRING",
+    ):
+        del environment[name]
+
+    def is_up() -> bool:
+        with suppress(httpx.TransportError):
+            return httpx.get(f"{environment['PREFECT_API_URL']}/health", timeout=5).is_success
+        return False
+
+    command = unit_command("ssx-prefect-server")
+    server = Program("Prefect server", command, environment, folder / "log", is_up)
+    server.start()
+    try:
+        time.sleep(10)  # its services start
+        yield server
+    finally:
+        server.stop()
+
+
+def measured(
+    command: Sequence[str], environment: dict[str, str], beside: Program | None = None
+) -> tuple[float, float]:
+    """CPU and wall seconds of a command with all its descendants, and of a program beside it meanwhile."""
+    others = [beside.process.pid, *children(beside.process.pid)] if beside and beside.process else []
+    before, started = _cpu_seconds(others), time.perf_counter()
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)  # noqa: S603
     wall = time.perf_counter() - started
-    with suppress(ChildProcessError):
-        while True:
-            os.wait()
-    return _cpu_seconds() - before, wall
+    while left := set(children(os.getpid())) - set(others):
+        with suppress(ChildProcessError):
+            os.waitpid(min(left), os.WNOHANG)
+        time.sleep(0.05)
+    if beside:
+        time.sleep(5)  # it records what it was told
+    return _cpu_seconds(others) - before, wall
 
 
-def _cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+def _cpu_seconds(others: Sequence[int]) -> float:
+    usage, ticks = resource.getrusage(resource.RUSAGE_CHILDREN), os.sysconf("SC_CLK_TCK")
+    stats = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in others]
+    beside = sum(int(fields[11]) + int(fields[12]) for fields in stats) / ticks
+    return usage.ru_utime + usage.ru_stime + beside
 
 
 def n_task_runs(home: Path) -> int:

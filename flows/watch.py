@@ -47,17 +47,20 @@ def watch(most: int | None = None) -> State[list[GroupLook]]:
     Parameters
     ----------
     most
-        Process at most so many groups; by default as many as the site allows in one look.
+        Process at most so many groups, and leave what is asked for in ISPyB to the caller; by default as many
+        groups as the site allows in one look, then that.
     """
     site = SiteSettings()
     looks = take_up(look_around(site), site, most)
-    jobs = take_up_jobs(site) if most is None else []  # else there may be groups that go before them
+    jobs = take_up_jobs(site) if most is None else []
     for job in jobs:
         logger.info("%s", job.line)
     try:
         raise_if_failed(looks)
     except UnfinishedGroupsError as error:
         return Failed(message=str(error), data=error)
+    if failed := [job.line for job in jobs if job.has_failed]:
+        return Failed(message="; ".join(failed))
     return Completed(message=tally(looks), data=looks)
 
 
@@ -101,7 +104,7 @@ def run_watch(site: SiteSettings, most: int | None = None) -> list[GroupLook]:
         looks = take_up(looks, site, most)
     elif any(look.verdict is Verdict.READY for look in looks):
         start_embedded_server()
-        return result_of(watch(most, return_state=True))
+        return result_of(watch(most or site.groups_per_look, return_state=True))
     raise_if_failed(looks)
     return looks
 

@@ -11,8 +11,8 @@ from deployments.stack.database_servers import postgresql_program
 from deployments.stack.programs import MissingProgramError
 
 ROOT = Path(__file__).parents[2]
-N_KILLS = 7
-"""Each part once; `make stack KILLS=50` takes more moments."""
+N_KILLS = 4
+"""`make stack KILLS=50` takes more moments."""
 
 
 @pytest.mark.slow
