@@ -5,6 +5,7 @@ by column, must be so in every other group, whatever was killed while it was pro
 """
 
 import hashlib
+import json
 import os
 import random
 import re
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import MetaData, select
 
@@ -30,8 +32,8 @@ FEWEST_SECONDS = 5.0
 COLLECTION = r"collection-\d+"
 """Folder of a data collection, named after its id in ISPyB."""
 MOST_SAID = 5
-OF_ATTEMPTS = ("SsxClaim", "SsxChunkWork", "attempts")
-"""Tables and columns that tell of attempts, which a killed run has more of."""
+OF_ATTEMPTS = ("SsxClaim", "SsxChunkWork", "attempts", "chunks_reused", "reused", "chunks_read")
+"""Tables, columns and values that tell of attempts, which a killed run has more of."""
 
 Tables = Mapping[str, list[dict[str, str]]]
 """Rows of each table, all values as texts."""
@@ -142,13 +144,30 @@ def _processed(machine: Machine, chip: SimulatedChip, name: str, strike: Callabl
 
 
 def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each file; of JSON, each value by itself, as some of them are times."""
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            content = path.read_bytes()
-            name = re.sub(COLLECTION, "collection", str(path.relative_to(folder)))
-            if path.parent.name == "prepared":  # named after where the chunk lies
-                name = f"prepared/{hashlib.sha256(content).hexdigest()[:8]}"
+        if not path.is_file():
+            continue
+        content = path.read_bytes()
+        name = re.sub(COLLECTION, "collection", str(path.relative_to(folder)))
+        if path.parent.name == "prepared":  # named after where the chunk lies
+            yield f"prepared/{hashlib.sha256(content).hexdigest()[:8]}", content
+        elif path.suffix == ".json":
+            text = re.sub(COLLECTION, "collection", content.decode().replace(str(folder), "FOLDER"))
+            yield from ((f"{name}{where}", value.encode()) for where, value in _values(json.loads(text)))
+        else:
             yield name, content
+
+
+def _values(content: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    """Values of a JSON document with the way to each."""
+    if isinstance(content, dict | list) and content:
+        parts = content.items() if isinstance(content, dict) else enumerate(content)
+        for name, part in parts:
+            if name not in OF_ATTEMPTS:
+                yield from _values(part, f"{where} {name}")
+    else:
+        yield where, repr(content)
 
 
 def _tables(machine: Machine) -> Tables:
@@ -188,9 +207,8 @@ class Undisturbed:
 
     def __init__(self, first: Left, second: Left) -> None:
         self._first = first
-        self._same_files = {
-            name for name, content in first.files.items() if second.files.get(name) == content
-        }
+        varying = {_kind(name) for name, content in first.files.items() if second.files.get(name) != content}
+        self._same_files = {name for name in first.files if _kind(name) not in varying}
         self._columns = {
             name: [
                 column
@@ -224,6 +242,11 @@ class Undisturbed:
             for column in self._columns[table]:
                 pairs = zip(in_order(rows, column), in_order(others, column), strict=True)
                 yield from (f"{table}.{column}: {its!r}, not {ours!r}" for ours, its in pairs if ours != its)
+
+
+def _kind(name: str) -> str:
+    """Name without keys and numbers: what varies in one chunk may vary in each."""
+    return re.sub("[0-9a-f]{16}|[0-9]+", "*", name)
 
 
 def in_order(rows: Sequence[Mapping[str, str]], column: str) -> list[str]:
