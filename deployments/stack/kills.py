@@ -24,7 +24,7 @@ from deployments.stack.machine import DATABASES, Machine
 from deployments.stack.programs import Program, StackError, children, command_line, wait_until
 from ssx_processing.simulation.chip import SimulatedChip
 
-OF_A_RUN = "prefect.flow_engine"
+OF_A_RUN = "-m prefect.engine"
 """Stands in the command of the process of a flow run."""
 RESTART_S = 1.0
 """systemd waits 10."""

@@ -239,6 +239,7 @@ class Machine:
             "SSX_LAUNCH": "deployment",
             "SSX_POLL_INTERVAL_S": "2",
             "SSX_GROUP_ATTEMPTS": "5",
+            "SSX_CLAIM_TIMEOUT_S": "15",
             "PREFECT_HOME": str(self.folder / "prefect"),
             "PREFECT_API_URL": self.api,
             "PREFECT_SERVER_API_PORT": self.api.split(":")[2].removesuffix("/api"),
