@@ -12,7 +12,7 @@ from deployments.stack.programs import MissingProgramError
 
 ROOT = Path(__file__).parents[2]
 N_KILLS = 4
-"""`make stack KILLS=50` takes more moments."""
+"""Watcher, Prefect's server, PostgreSQL and MariaDB, with the seed below; `make stack KILLS=50` takes more."""
 
 
 @pytest.mark.slow
@@ -24,7 +24,7 @@ def test_a_chip_goes_through_the_whole_stack_whatever_is_killed():
         pytest.skip(str(error))
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "SSX_"))}
     done = subprocess.run(
-        [sys.executable, "-m", "deployments.stack", "--kills", str(N_KILLS), "--seed", "1"],
+        [sys.executable, "-m", "deployments.stack", "--kills", str(N_KILLS), "--seed", "9"],
         cwd=ROOT,
         env=clean,
         capture_output=True,
