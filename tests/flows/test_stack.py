@@ -12,7 +12,7 @@ from deployments.stack.programs import MissingProgramError
 
 ROOT = Path(__file__).parents[2]
 N_KILLS = 4
-"""Watcher, Prefect's server, PostgreSQL and MariaDB, with the seed below; `make stack KILLS=50` takes more."""
+"""Watcher, server, PostgreSQL, MariaDB, with the seed below; `make stack KILLS=50` takes more moments."""
 
 
 @pytest.mark.slow
