@@ -6,12 +6,13 @@ died is taken up again.
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.claim import claimed
+from flows.claim import check_unclaimed, claimed
 from flows.cli_input import parse_cell, parse_settings
 from flows.databases import Databases, open_databases
 from flows.folder_lock import BusyError
@@ -40,6 +41,25 @@ def waiting_jobs(site: SiteSettings) -> list[AskedJob]:
         return databases.require_ispyb().asked_jobs()
 
 
+def unclaimed_jobs(site: SiteSettings) -> list[AskedJob]:
+    """Those of them that nobody works on."""
+    with open_databases(site) as databases:
+        return [job for job in databases.require_ispyb().asked_jobs() if _is_free(job, databases, site)]
+
+
+def _is_free(job: AskedJob, databases: Databases, site: SiteSettings) -> bool:
+    try:
+        check_unclaimed(*claim_of(job, site), databases.ledger, site)
+    except BusyError:
+        return False
+    return True
+
+
+def claim_of(job: AskedJob, site: SiteSettings) -> tuple[str, Path]:
+    """Key of the claim, and the folder whose lock goes with it."""
+    return content_key({"asked job": job.job_id}), site.data_home / "asked-jobs" / str(job.job_id)
+
+
 @flow(name="asked-job", flow_run_name="ISPyB job {job_id}", persist_result=False)
 def asked_job(job_id: int) -> State[Answer | None]:
     """Carry out what somebody asks for in ISPyB, and answer there."""
@@ -59,11 +79,10 @@ def answer_job(job: AskedJob, site: SiteSettings) -> Answer | None:
     UnavailableError
         A database does not answer; the job is taken up again later.
     """
-    key = content_key({"asked job": job.job_id})
     with open_databases(site) as databases:
         ispyb = databases.require_ispyb()
         try:
-            with claimed(key, site.data_home / "asked-jobs" / str(job.job_id), databases.ledger, site):
+            with claimed(*claim_of(job, site), databases.ledger, site):
                 if job.job_id not in {waiting.job_id for waiting in ispyb.asked_jobs()}:
                     return None  # it was answered since it was listed
                 taken_up = Answer(job_id=job.job_id, status=ResultStatus.RUNNING, message="taken up")

@@ -42,7 +42,7 @@ def launch_group(group_id: int, reason: str, *, lost_after_s: float) -> str:
 
 
 def launch_job(job_id: int, *, lost_after_s: float) -> str:
-    """Have a job of ISPyB carried out; as `launch_group`."""
+    """Have a job of ISPyB carried out that nobody holds a claim for; as `launch_group`."""
     tag = f"job {job_id}"
     return _begin("asked-job/asked-job", {"job_id": job_id}, f"ISPyB {tag}", tag, "asked for", lost_after_s)
 

@@ -73,7 +73,7 @@ def take_up(looks: Sequence[GroupLook], site: SiteSettings, most: int | None) ->
 
 def take_up_jobs(site: SiteSettings) -> list[JobLook]:
     """Carry out what somebody asks for in ISPyB, or have it done."""
-    from flows.asked_jobs import answer_job, waiting_jobs
+    from flows.asked_jobs import answer_job, unclaimed_jobs, waiting_jobs
 
     if site.launch == "here":
         return [JobLook.of(job.job_id, answer_job(job, site)) for job in waiting_jobs(site)]
@@ -81,7 +81,7 @@ def take_up_jobs(site: SiteSettings) -> list[JobLook]:
 
     lost_after_s = 2 * site.claim_timeout_s
     return [
-        JobLook(job.job_id, launch_job(job.job_id, lost_after_s=lost_after_s)) for job in waiting_jobs(site)
+        JobLook(job.job_id, launch_job(job.job_id, lost_after_s=lost_after_s)) for job in unclaimed_jobs(site)
     ]
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.asked_jobs import waiting_jobs
+from flows.asked_jobs import claim_of, unclaimed_jobs, waiting_jobs
+from flows.claim import claimed
+from flows.databases import open_databases
 from flows.job_look import JobLook
 from flows.settings import SiteSettings
 from flows.watch import take_up_jobs
@@ -92,6 +94,17 @@ def test_a_job_whose_worker_died_is_taken_up_again(ispyb_file: Path):
         connection.execute(f"{program} VALUES (?, ?, 'RUNNING')", [job_id, f"ssxorch-asked:{job_id}"])
     assert [look.has_failed for look in take_up_jobs(site)] == [False]
     assert [answer["processingStatus"] for answer in rows(ispyb_file, ANSWERS)] == ["SUCCESS"]
+
+
+def test_a_job_that_somebody_works_on_is_not_begun_again(ispyb_file: Path):
+    site = SiteSettings()
+    job_id = ask(ispyb_file, MERGE, 1, {"merging.d_min": "3.2"})
+    (job,) = unclaimed_jobs(site)
+    assert job.job_id == job_id
+    with open_databases(site) as databases, claimed(*claim_of(job, site), databases.ledger, site):
+        assert unclaimed_jobs(site) == []
+        assert [look.said for look in take_up_jobs(site)] == ["waits"]
+    assert unclaimed_jobs(site) == [job]
 
 
 def test_the_watcher_does_it_and_says_so(ispyb_file: Path, processed: ProcessedSite):
