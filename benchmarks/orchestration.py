@@ -22,10 +22,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import httpx
-
-from deployments.stack.machine import free_port
-from deployments.stack.programs import Program, children, unit_command, unit_environment
+from deployments.stack.programs import (
+    Program,
+    children,
+    free_port,
+    is_healthy,
+    unit_command,
+    unit_environment,
+)
 from ssx_processing.pipeline.chunk_size import frames_per_chunk
 from ssx_processing.simulation.chip_settings import ChipSettings
 from ssx_processing.simulation.nxmx_writer import write_master
@@ -140,13 +144,14 @@ def prefect_server(folder: Path) -> Iterator[Program]:
     ):
         del environment[name]
 
-    def is_up() -> bool:
-        with suppress(httpx.TransportError):
-            return httpx.get(f"{environment['PREFECT_API_URL']}/health", timeout=5).is_success
-        return False
-
     command = unit_command("ssx-prefect-server")
-    server = Program("Prefect server", command, environment, folder / "log", is_up)
+    server = Program(
+        "Prefect server",
+        command,
+        environment,
+        folder / "log",
+        lambda: is_healthy(environment["PREFECT_API_URL"]),
+    )
     server.start()
     try:
         time.sleep(10)  # its services start

@@ -1,6 +1,7 @@
 """``python -m deployments.stack``: bring the stack up, see that it works, take it down."""
 
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -23,6 +24,7 @@ def stack(
     ] = False,
 ) -> None:
     """PostgreSQL, Prefect, MariaDB with an ISPyB, worker and watcher on this machine; a chip goes through."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started is ended
     console = Console(stderr=True)
     folder = Path(tempfile.mkdtemp(prefix="ssx-stack-"))
     folder.chmod(0o755)  # PostgreSQL may be another account
@@ -60,8 +62,6 @@ def show(checks: list[Check]) -> None:
 
 def wait_for_ctrl_c(machine: Machine, stop_status: object) -> None:
     """Say where everything is, and let people look."""
-    import signal
-
     user, password = machine.account
     Console().print(
         f"Prefect UI: {machine.api.removesuffix('/api')} (account {user}:{password})\n"

@@ -50,7 +50,7 @@ class Left:
 
 def killed_at_random_moments(machine: Machine, chip: SimulatedChip, n: int, seed: int) -> list[Check]:
     """Kill something once in each of so many groups, and compare what they leave."""
-    first, second = (_processed(machine, chip, f"undisturbed {i}", lambda group_id: "") for i in (1, 2))
+    first, second = (_processed(machine, chip, f"undisturbed {i}") for i in (1, 2))
     same = Undisturbed(first, second)
     rng = random.Random(seed)  # noqa: S311
     parts = victims(machine)
@@ -58,58 +58,64 @@ def killed_at_random_moments(machine: Machine, chip: SimulatedChip, n: int, seed
     checks = []
     for i, name in enumerate(order, start=1):
         moment = rng.uniform(0, max(first.seconds, FEWEST_SECONDS))
-        machine.tell(f"{i} of {n}: {name} is killed after {moment:.1f} s")
-
-        def strike(group_id: int, name: str = name, moment: float = moment) -> str:
-            time.sleep(moment)
-            return parts[name](machine)
-
         what = f"{i}: {name} killed after {moment:.1f} s"
+        machine.tell(f"{what} (of {n})")
+        blow = Blow(moment, parts[name])
         try:
-            left = _processed(machine, chip, f"killed {i}", strike)
+            left = _processed(machine, chip, f"killed {i}", blow)
         except StackError as error:
             checks.append(Check(what, False, str(error)))
             continue
         differences = same.differences(left)
-        checks.append(
-            Check(what, not differences, "; ".join(differences) or f"as ever, {left.seconds:.0f} s")
-        )
+        well = f"as ever, {left.seconds:.0f} s{'' if blow.has_hit else '; there was none then'}"
+        checks.append(Check(what, not differences, "; ".join(differences) or well))
     return checks
 
 
-def victims(machine: Machine) -> dict[str, Callable[[Machine], str]]:
-    """What can be killed, by name; a part that was killed is started again."""
+@dataclass
+class Blow:
+    """A kill at a moment."""
 
-    def again(*programs: Program) -> Callable[[Machine], str]:
-        def kill(machine: Machine) -> str:
-            for program in programs:
-                program.kill()
-            time.sleep(RESTART_S)
-            for program in programs:
-                program.start()
-            return ""
+    moment_s: float
+    kill: Callable[[], bool]
+    """Whether there was something to kill."""
+    has_hit: bool = False
 
-        return kill
+    def strike(self) -> None:
+        """Wait, and kill."""
+        time.sleep(self.moment_s)
+        self.has_hit = self.kill()
+
+
+def victims(machine: Machine) -> dict[str, Callable[[], bool]]:
+    """What can be killed, by name; a program that was killed is started again."""
+
+    def again(program: Program) -> bool:
+        program.kill()
+        time.sleep(RESTART_S)
+        program.start()
+        return True
 
     return {
-        "the worker of a chunk": lambda m: _kill_one(_chunk_workers(m)),
-        "the flow": lambda m: _kill_one(_flows(m)),
-        "the watcher": again(machine.watcher),
-        "Prefect's server": again(machine.server),
-        "PostgreSQL": again(machine.postgresql),
-        "MariaDB": again(machine.mariadb),
-        "Prefect's worker with the flow": lambda m: _kill_one(_flows(m)) + again(machine.worker)(m),
+        "the worker of a chunk": lambda: _kill_last(_chunk_workers(machine)),
+        "the flow": lambda: _kill_last(_flows(machine)),
+        "the watcher": lambda: again(machine.watcher),
+        "Prefect's server": lambda: again(machine.server),
+        "PostgreSQL": lambda: again(machine.postgresql),
+        "MariaDB": lambda: again(machine.mariadb),
+        "Prefect's worker with the flow": lambda: all([_kill_last(_flows(machine)), again(machine.worker)]),
     }
 
 
-def _kill_one(pids: list[int]) -> str:
-    """Kill the last of them, if there is one."""
-    for pid in pids[-1:]:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    return ""
+def _kill_last(pids: list[int]) -> bool:
+    """Kill the last of them; False if there is none."""
+    if not pids:
+        return False
+    try:
+        os.kill(pids[-1], signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _flows(machine: Machine) -> list[int]:
@@ -129,12 +135,13 @@ def _chunk_workers(machine: Machine) -> list[int]:
     ]
 
 
-def _processed(machine: Machine, chip: SimulatedChip, name: str, strike: Callable[[int], str]) -> Left:
+def _processed(machine: Machine, chip: SimulatedChip, name: str, blow: Blow | None = None) -> Left:
     """Have a group processed, disturb that, and gather what it leaves."""
     before = _tables(machine)
     start = time.monotonic()
     group_id = machine.collect(chip, name)
-    strike(group_id)
+    if blow is not None:
+        blow.strike()
     done = machine.wait_for_result(group_id, PATIENCE_S)
     seconds = time.monotonic() - start
     wait_until(lambda: not _flows(machine), f"a flow of group {group_id} does not end")

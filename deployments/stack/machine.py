@@ -3,10 +3,10 @@
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,16 +23,19 @@ from deployments.stack.database_servers import (
     prefects_url,
 )
 from deployments.stack.programs import (
+    PROGRAMS,
     Program,
     StackError,
+    free_port,
+    is_healthy,
     last_lines,
     unit_command,
     unit_environment,
     wait_until,
 )
 from flows.demo import enter_chip
+from flows.ispyb_check import closing_engine
 from ispyb_io.embedded import create_embedded_ispyb
-from ispyb_io.engines import open_engine
 from ispyb_io.ledger import Ledger
 from ispyb_io.ledger_records import Processing
 from ssx_processing.simulation.chip import SimulatedChip, simulate_chip
@@ -138,11 +141,11 @@ class Machine:
 
     def prefect(self, *words: str) -> str:
         """Run a command of Prefect's."""
-        return self.run(str(self._programs_folder / "prefect"), "--no-prompt", *words)
+        return self.run(str(PROGRAMS / "prefect"), "--no-prompt", *words)
 
     def ssx(self, *words: str) -> str:
         """Run a command of ours."""
-        return self.run(str(self._programs_folder / "ssx"), *words)
+        return self.run(str(PROGRAMS / "ssx"), *words)
 
     def runs(self) -> list[dict[str, Any]]:
         """Flow runs that Prefect knows, the newest first."""
@@ -157,18 +160,15 @@ class Machine:
 
     def server_answers(self) -> bool:
         """Whether Prefect's server is up."""
-        try:
-            return httpx.get(f"{self.api}/health", timeout=5).status_code == httpx.codes.OK
-        except httpx.TransportError:
-            return False
+        return is_healthy(self.api)
 
     def address(self, database: str) -> str:
         """SQLAlchemy's, of a database in MariaDB."""
         return mariadb_url(self.folder / "my", database).render_as_string(hide_password=False)
 
-    def engine(self, database: str) -> "OpenEngine":
+    def engine(self, database: str) -> AbstractContextManager[Engine]:
         """A database for a block."""
-        return OpenEngine(self.address(database))
+        return closing_engine(self.address(database))
 
     def simulate(self) -> SimulatedChip:
         """The images that all groups have."""
@@ -220,7 +220,6 @@ class Machine:
         return [f"{run['name']}: {run['state_name']} {run['state']['message'] or ''}" for run in self.runs()]
 
     def _program(self, name: str, command: list[str], is_up: Callable[[], bool] = lambda: True) -> Program:
-        self._programs_folder = Path(command[0]).parent
         log = self.folder / f"{name.lower().replace(' ', '-')}.log"
         return Program(name, command, self.environment, log, is_up)
 
@@ -249,23 +248,3 @@ class Machine:
             "PREFECT_WORKER_QUERY_SECONDS": "2",
         }
         return kept | shipped | ours
-
-
-class OpenEngine:
-    """An SQLAlchemy engine for a block."""
-
-    def __init__(self, address: str) -> None:
-        self._engine = open_engine(address)
-
-    def __enter__(self) -> Engine:
-        return self._engine
-
-    def __exit__(self, *_: object) -> None:
-        self._engine.dispose()
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]

@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
+
 SYSTEMD = Path(__file__).parents[1] / "systemd"
+PROGRAMS = Path(sys.executable).parent
+"""Of this environment."""
 INSTALLED = Path("/opt/ssx-orchestrator/.venv/bin")
 """Where the units expect us."""
 PATIENCE_S = 120.0
@@ -90,8 +95,7 @@ def unit_command(name: str) -> list[str]:
     for line in (SYSTEMD / f"{name}.service").read_text().splitlines():
         if line.startswith("ExecStart="):
             program, *words = shlex.split(line.removeprefix("ExecStart="))
-            ours = Path(sys.executable).parent / Path(program).relative_to(INSTALLED)
-            return [str(ours), *words]
+            return [str(PROGRAMS / Path(program).relative_to(INSTALLED)), *words]
     raise StackError(f"{name}.service: no ExecStart")
 
 
@@ -157,3 +161,18 @@ def command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
     except OSError:
         return ""
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def is_healthy(api: str) -> bool:
+    """Whether the Prefect server with this API answers."""
+    try:
+        return httpx.get(f"{api}/health", timeout=5).is_success
+    except httpx.TransportError:
+        return False

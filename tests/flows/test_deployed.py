@@ -1,7 +1,6 @@
 """Watcher and processing as deployments on a Prefect server, with a worker, each a process of its own."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
+from deployments.stack.programs import Program, free_port, is_healthy
 from flows.cancellation import RunCancelledError
 from flows.job import ProcessRequest
 from flows.looks import Verdict
@@ -63,9 +63,7 @@ class Server:
 @pytest.fixture
 def server(site: SiteSettings, tmp_path: Path) -> Iterator[Server]:
     """A server with our deployments, the schedule of the watcher switched off."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     api = f"http://127.0.0.1:{port}/api"
     ours = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     ours |= {
@@ -76,14 +74,10 @@ def server(site: SiteSettings, tmp_path: Path) -> Iterator[Server]:
         "DO_NOT_TRACK": "1",
         "SSX_LAUNCH": "deployment",
     }
-    process = subprocess.Popen(
-        [*PREFECT, "server", "start", "--host", "127.0.0.1"],
-        env=ours,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    command = [*PREFECT, "server", "start", "--host", "127.0.0.1"]
+    program = Program("Prefect server", command, ours, tmp_path / "server.log", lambda: is_healthy(api))
     try:
-        _wait_for_health(api, process)
+        program.start()
         made = Server(api, ours | {"PREFECT_API_URL": api})
         subprocess.run(
             [sys.executable, ROOT / "deployments" / "register.py"],
@@ -95,21 +89,7 @@ def server(site: SiteSettings, tmp_path: Path) -> Iterator[Server]:
         made.prefect("deployment", "schedule", "clear", "watch/watch", "--accept-yes")
         yield made
     finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _wait_for_health(api: str, process: subprocess.Popen) -> None:
-    stop = time.monotonic() + PATIENCE_S
-    while time.monotonic() < stop:
-        assert process.poll() is None, "the server ended"
-        try:
-            if httpx.get(f"{api}/health", timeout=5).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.5)
-    raise AssertionError("the server does not answer")
+        program.stop()
 
 
 @pytest.fixture

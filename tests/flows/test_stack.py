@@ -23,12 +23,14 @@ def test_a_chip_goes_through_the_whole_stack_whatever_is_killed():
     except MissingProgramError as error:
         pytest.skip(str(error))
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "SSX_"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "deployments.stack", "--kills", str(N_KILLS), "--seed", "9"],
-        cwd=ROOT,
-        env=clean,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("│ yes │") >= 10 + N_KILLS
+    command = [sys.executable, "-m", "deployments.stack", "--kills", str(N_KILLS), "--seed", "9"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as stack:
+        try:
+            printed, said = stack.communicate(timeout=500)
+        finally:
+            stack.terminate()  # it ends what it started
+            stack.wait(60)
+    assert stack.returncode == 0, printed + said
+    assert printed.count("│ yes │") >= 10 + N_KILLS
