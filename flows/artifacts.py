@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 from uuid import UUID
 
 import httpx
@@ -19,6 +18,7 @@ from prefect.artifacts import (
 )
 from prefect.exceptions import PrefectException
 
+from flows.file_links import url_of
 from flows.messages import one_line
 from flows.outcome import Outcome
 from flows.result_table import result_rows
@@ -75,7 +75,7 @@ def publish_summary(outcome: Outcome, file_url: str) -> None:
 
 
 def _linked(path: Path, file_url: str) -> str:
-    url = file_url.format(path=quote(str(path)))
+    url = url_of(path, file_url)
     return f"`{path}`" if url.startswith("file:") else f"[{path.name}]({url}) `{path}`"
 
 

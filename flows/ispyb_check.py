@@ -95,11 +95,7 @@ def check_database(address: str, site: SiteSettings, scope: Scope, *, with_files
         with reading(engine) as connection:
             flavour = Flavour.of(connection)
         offers = flavour.offers()
-        groups, findings, asking = (
-            (),
-            (),
-            "re-processing cannot be asked for: there is no table ProcessingJob",
-        )
+        groups, findings, asking = (), (), NO_JOBS
         if not any("there is no table" in problem for problem in offers.problems):
             with reading(engine) as connection:
                 groups, findings = _look(connection, flavour, site, scope, with_files=with_files)

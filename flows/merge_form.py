@@ -15,7 +15,7 @@ UNITS = {
     "max_cell_deviation": "robust standard deviations",
 }
 NAMES = list(MergingSettings.model_fields)
-OPTIONAL = tuple(name for name, field in MergingSettings.model_fields.items() if field.default is None)
+OPTIONAL = tuple(name for name in NAMES if MergingSettings.model_fields[name].default is None)
 """Settings that are chosen from the data, or not used, unless they are given."""
 
 
@@ -45,7 +45,7 @@ def _field(name: str) -> tuple[Any, Any]:
     return Optional[kind], made  # noqa: UP045 (a type that is made here)
 
 
-FIELDS: dict[str, Any] = {name: _field(name) for name in MergingSettings.model_fields}
+FIELDS: dict[str, Any] = {name: _field(name) for name in NAMES}
 
 MergingForm = create_model(
     "MergingForm",
@@ -97,11 +97,7 @@ class MergeForm(BaseModel):
         ValueError
             A setting is both given and to be as usual.
         """
-        given = {
-            name: getattr(self.settings, name)
-            for name in MergingSettings.model_fields
-            if getattr(self.settings, name) is not None
-        }
+        given = {name: value for name, value in self.settings if value is not None}
         if both := sorted(given.keys() & set(self.back_to_usual)):
             raise ValueError(f"{', '.join(both)}: given, and to be as usual; choose one of these")
         merging = given | dict.fromkeys(self.back_to_usual)

@@ -3,7 +3,8 @@
 Nothing tells one proposal from another: what is collected is confidential at most places.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
@@ -41,8 +42,8 @@ class SiteMetrics(Collector):
         """All metrics as they are now."""
         with open_databases(self._site) as databases:
             yield from _of_ledger(databases.ledger.totals())
-            claimed = [claim for claim in databases.ledger.claims.held() if claim.owner.token]
-            yield _gauge("ssx_claims", "Groups that are being worked on.", len(claimed))
+            claims = databases.ledger.claims.held()
+            yield _gauge("ssx_claims", "Groups that are being worked on.", len(claims))
             yield from _of_latency(databases)
             yield from _of_outbox(databases)
         yield from _of_last_look(self._site)
@@ -97,7 +98,7 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value=value)
 
 
-def _by(name: str, text: str, label: str, numbers: "dict") -> GaugeMetricFamily:
+def _by(name: str, text: str, label: str, numbers: Mapping[Any, int]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, text, labels=[label])
     for key, number in numbers.items():
         family.add_metric([str(key)], number)

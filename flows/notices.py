@@ -3,9 +3,11 @@
 import json
 import logging
 from dataclasses import dataclass
+from typing import Final
 
 import apprise
 
+from flows.file_links import url_of
 from flows.job import Job
 from flows.messages import one_line
 from flows.notification_settings import Occasion
@@ -20,7 +22,8 @@ logger = logging.getLogger(__name__)
 
 SENT = "notices.json"
 """In the folder of a job: what was said of it last."""
-NEVER_TOGGLES = "laser never toggles"
+NEVER_TOGGLES: Final = "laser never toggles"
+"""Begins the line that the events have for it."""
 TITLE = "SSX processing"
 
 
@@ -42,7 +45,7 @@ def notices_of(outcome: Outcome, title: str, site: SiteSettings) -> list[Notice]
     """
     if outcome.goes_on:
         return []
-    overall, links = outcome.merge.overall, " ".join(site.file_url.format(path=p) for p in outcome.reports)
+    overall, links = outcome.merge.overall, " ".join(url_of(p, site.file_url) for p in outcome.reports)
     figures = f"{overall.d_min:.2f} Å, CC1/2 {overall.cc_half:.2f}, completeness {overall.completeness:.2f}"
     is_whole = outcome.status is WorkStatus.SUCCESS
     how = "finished" if is_whole else "partial"
@@ -52,7 +55,7 @@ def notices_of(outcome: Outcome, title: str, site: SiteSettings) -> list[Notice]
         rate = f"{counts.frame_hits} hits in {counts.frames_total} frames ({counts.hit_rate:.2%})"
         found.append(Notice("low hit rate", f"{title}: low hit rate, {rate}; {links}"))
     found += [
-        Notice("laser never toggles", f"{title}: {line}; {links}")
+        Notice(NEVER_TOGGLES, f"{title}: {line}; {links}")
         for line in outcome.notices
         if line.startswith(NEVER_TOGGLES)
     ]
