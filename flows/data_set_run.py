@@ -175,12 +175,12 @@ class DataSetRun:
         return np.concatenate([np.empty((0, 6)), *(table[CELL].to_numpy() for table in self._tables())])
 
     def _tables(self) -> "list[pd.DataFrame]":
-        """Of the lattices of each chunk done, in the order in which they arrived."""
+        """Of the lattices of each chunk done, in the order of the frames, in whatever order they arrived."""
         for place, summary in self.summaries.items():
             if place not in self._lattices:
                 columns = [*CELL, "resolution_limit"]
                 self._lattices[place] = read_table(summary.folder, "lattices", columns)
-        return [self._lattices[place] for place in self.summaries]
+        return [self._lattices[place] for place in sorted(self.summaries)]
 
 
 def jobs_of_plan(
