@@ -23,6 +23,7 @@ import numpy as np
 
 from ssx_processing.formats.frames import FrameSet
 from ssx_processing.pipeline.calibrate import calibrate
+from ssx_processing.pipeline.calibration import calibrated_processor
 from ssx_processing.pipeline.frame_processing import FrameProcessor
 from ssx_processing.pipeline.plan import make_plan
 from ssx_processing.settings import CalibrationSettings, ProcessingSettings
@@ -78,10 +79,8 @@ def measure(folder: Path, detector: SimulatedDetector) -> tuple[Times, float]:
     chip = simulate_chip(folder, ChipSettings(n_frames=N_FRAMES, n_files=1, detector=detector))
     settings = ProcessingSettings(sample=chip.sample, calibration=CalibrationSettings(n_frames=N_FRAMES))
     plan = make_plan([chip.master], settings)
-    c = calibrate(plan, settings, folder / "out")
-    processor = FrameProcessor(
-        c.geometry, c.bad_pixels, c.saturation, settings, c.rocking, c.peak_radius_px, population=c.population
-    )
+    calibration = calibrate(plan, settings, folder / "out")
+    processor = calibrated_processor(calibration, settings)
     decompress, times, n_spots = bare_decompressor(chip.data_files[0]), Times(), []
     with FrameSet(plan.paths) as frames:
         for _ in range(PASSES):

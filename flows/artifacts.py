@@ -21,7 +21,7 @@ from prefect.exceptions import PrefectException
 from flows.file_links import url_of
 from flows.messages import one_line
 from flows.outcome import Outcome
-from flows.result_table import result_rows
+from flows.result_table import result_rows, reuse_line
 from ispyb_io.ledger_records import Chunk
 from ssx_processing.models import ShellStatistics
 
@@ -70,7 +70,7 @@ def publish_summary(outcome: Outcome, file_url: str) -> None:
         text += f"## Not in the result\n\n{missing}\n\n"
     if changes:
         text += f"## Changed since the last result\n\n{changes}\n\n"
-    text += f"| | |\n|---|---|\n{rows}\n\n## Files\n\n{files}\n"
+    text += f"| | |\n|---|---|\n{rows}\n\n{reuse_line(outcome)}\n\n## Files\n\n{files}\n"
     create_markdown_artifact(text, key="summary", description=outcome.message)
 
 

@@ -136,6 +136,7 @@ def outcome_of(
         chunks_expected=expected,
         chunks_done=len(chunks),
         chunks_reused=sum(chunk.reused for chunk in chunks),
+        chunks_from_spots=sum(chunk.spots_reused and not chunk.reused for chunk in chunks),
         merge=merge,
         reports=tuple(job.page(run.data_set) for run in runs),
         run_folders=tuple(run.data_set.folder for run in runs),

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.outcome import Outcome
-from flows.result_table import merge_lines, result_rows
+from flows.result_table import merge_lines, result_rows, reuse_line
 from ispyb_io.ledger_records import Chunk, Processing
 from ispyb_io.records import Offers
 
@@ -59,23 +59,6 @@ def print_origin(outcome: Outcome, *, now: bool = True) -> None:
     if outcome.program_ids:
         ids = ", ".join(map(str, outcome.program_ids))
         print_lines(console, [f"ISPyB   AutoProcProgram {ids}"])
-
-
-def reuse_line(outcome: Outcome) -> str:
-    """What of the result was there before."""
-    merge, chunks = (
-        outcome.merge,
-        f"{outcome.chunks_reused} of {outcome.chunks_done} chunks were there already",
-    )
-    if merge.reused:
-        return f"{chunks}, the merge was there already"
-    prepared = 0 if merge.chunks_read is None else merge.chunks_merged - merge.chunks_read
-    if not prepared:
-        return f"{chunks}, the merge is new"
-    return (
-        f"{chunks}, the merge is new: read {merge.chunks_read} of {merge.chunks_merged} chunks, "
-        f"{prepared} as an earlier merge prepared them"
-    )
 
 
 def print_places(console: Console, places: Iterable[tuple[str, Path]]) -> None:

@@ -15,7 +15,7 @@ from ssx_processing.errors import SettingsError
 from ssx_processing.formats.frames import FrameSet
 from ssx_processing.formats.geometry_file import read_geometry
 from ssx_processing.models import UnitCell
-from ssx_processing.pipeline.calibration import Calibration
+from ssx_processing.pipeline.calibration import Calibration, calibrated_processor
 from ssx_processing.pipeline.frame_processing import FrameProcessor
 from ssx_processing.pipeline.processed_run import ProcessedRun, read_processed_run
 from ssx_processing.pipeline.recut import run_folders
@@ -76,16 +76,7 @@ class FrameInputs:
                 f"{frames.paths[0]}: frames of {frames.bad_pixels.shape} pixels (slow, fast), those of the "
                 f"result have {known.bad_pixels.shape}; leave --result out or name files of its detector"
             )
-        return FrameProcessor(
-            known.geometry,
-            known.bad_pixels | frames.bad_pixels,
-            known.saturation,
-            self.settings,
-            known.rocking,
-            known.peak_radius_px,
-            underload=known.underload,
-            population=known.population,
-        )
+        return calibrated_processor(known, self.settings, frames.bad_pixels)
 
 
 def frame_inputs(request: FrameRequest) -> FrameInputs:

@@ -36,6 +36,8 @@ class Outcome:
     chunks_done: int
     chunks_reused: int
     """Of those done, the ones that were there already."""
+    chunks_from_spots: int
+    """Of those computed, the ones whose spots were there already."""
     merge: MergeSummary
     reports: tuple[Path, ...]
     program_ids: tuple[int, ...] = ()
@@ -134,6 +136,7 @@ def read_outcome(folder: Path) -> Outcome:
         | {
             "folder": folder,
             "status": WorkStatus(content["status"]),
+            "chunks_from_spots": content.get("chunks_from_spots", 0),
             "counts": FrameCounts(**content["counts"]),
             "merge": replace(merge, reused=content["merge"]["reused"]),
             "reports": tuple(Path(path) for path in content["reports"]),

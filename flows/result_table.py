@@ -36,6 +36,23 @@ def result_rows(outcome: Outcome) -> list[tuple[str, str]]:
     ]
 
 
+def reuse_line(outcome: Outcome) -> str:
+    """What of the result was there before."""
+    merge = outcome.merge
+    chunks = f"{outcome.chunks_reused} of {outcome.chunks_done} chunks were there already"
+    if outcome.chunks_from_spots:
+        chunks += f", of {outcome.chunks_from_spots} more the spots (frames without a lattice were not read)"
+    if merge.reused:
+        return f"{chunks}, the merge was there already"
+    prepared = 0 if merge.chunks_read is None else merge.chunks_merged - merge.chunks_read
+    if not prepared:
+        return f"{chunks}, the merge is new"
+    return (
+        f"{chunks}, the merge is new: read {merge.chunks_read} of {merge.chunks_merged} chunks, "
+        f"{prepared} as an earlier merge prepared them"
+    )
+
+
 def merge_lines(merge: MergeSummary) -> list[str]:
     """How it was scaled, its subsets and how they differ, and what more lattices would bring."""
     from ssx_processing.pipeline.subset_differences import difference_words

@@ -273,6 +273,8 @@ class ChunkSummary:
     """CPU time of the computation, also when reused."""
     median_cell: UnitCell | None
     """Over the lattices of the chunk; None without any."""
+    spots_reused: bool = False
+    """Its spots were found by an earlier chunk: only frames with lattices were read."""
 
 
 @dataclass(frozen=True)

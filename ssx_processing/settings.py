@@ -25,7 +25,7 @@ from pydantic import (
 from ssx_processing.kernels.laue_classes import exact_space_group, group_of_class
 from ssx_processing.models import UnitCell
 
-ALGORITHM_VERSION = "5"
+ALGORITHM_VERSION = "6"
 """Part of every result's key; raised whenever the same input would give other numbers."""
 
 

@@ -36,6 +36,11 @@ class RunFolder:
         return self.path / "chunks"
 
     @property
+    def spots(self) -> Path:
+        """One file per stage of spot finding, named by its key, which says which chunk has them."""
+        return self.path / "spots"
+
+    @property
     def events(self) -> Path:
         """What ISPyB's event chains say of each frame: laser, delay, dose, reaction trigger."""
         return self.path / "events.parquet"

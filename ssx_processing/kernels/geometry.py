@@ -209,6 +209,21 @@ def pixel_maps(geometry: Geometry) -> tuple[NDArray[np.float32], NDArray[np.uint
     return length, half
 
 
+def largest_q(geometry: Geometry) -> float:
+    """|q| in 1/Å at the corner of a panel that is farthest from the beam."""
+    rectangles = panel_rectangles(geometry)
+    corners = [
+        (fast0 + i * n_fast, slow0 + j * n_slow, panel)
+        for panel, (fast0, slow0, n_fast, n_slow) in enumerate(rectangles)
+        for i in (0, 1)
+        for j in (0, 1)
+    ]
+    x, y, panel = np.array(corners, np.float64).T.copy()
+    axes, s0 = panel_axes(geometry), incident_wave_vector(geometry)
+    q = pixel_to_q(x, y, panel.astype(np.int32), rectangles, axes, s0, *sensor(geometry))
+    return float(np.linalg.norm(q, axis=1).max())
+
+
 def beam_centre_px(geometry: Geometry) -> tuple[float, float]:
     """Where the direct beam hits the first panel's plane, fast then slow, in image pixels.
 
@@ -217,6 +232,13 @@ def beam_centre_px(geometry: Geometry) -> tuple[float, float]:
     (o, f, s), rectangle = panel_axes(geometry)[0], panel_rectangles(geometry)[0]
     i, j, _ = np.linalg.solve(np.column_stack([f, s, -np.array(geometry.beam_direction)]), -o)
     return float(i + rectangle[0]), float(j + rectangle[1])
+
+
+def with_beam_centre_moved(geometry: Geometry, by_px: tuple[float, float]) -> Geometry:
+    """Geometry whose beam centre lies so many pixels farther along fast and slow of the first panel."""
+    panel = geometry.panels[0]
+    fast_mm, slow_mm = (n * size for n, size in zip(by_px, panel.pixel_size_mm, strict=True))
+    return moved(geometry, -fast_mm * np.array(panel.fast_axis) - slow_mm * np.array(panel.slow_axis))
 
 
 def moved(geometry: Geometry, by_mm: NDArray[np.float64]) -> Geometry:

@@ -128,8 +128,11 @@ class SpotFinder:
 
 
 def _spot_list(table: NDArray[np.float64]) -> SpotList:
-    """Copy of the kernel's table, by column."""
-    columns = table.T.copy()
+    """Copy of the kernel's table, by column, in the precision in which spots are stored.
+
+    So a lattice found from stored spots is the same to the last bit.
+    """
+    columns = table.T.astype(np.float32).astype(np.float64)
     return SpotList(
         x_px=columns[0],
         y_px=columns[1],

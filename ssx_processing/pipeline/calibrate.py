@@ -12,6 +12,7 @@ from ssx_processing.formats.frames import FrameSet
 from ssx_processing.formats.geometry_file import read_geometry
 from ssx_processing.formats.geometry_model import GeometryFile
 from ssx_processing.formats.run_folder import RunFolder
+from ssx_processing.kernels.geometry import with_beam_centre_moved
 from ssx_processing.kernels.hot_pixels import hot_pixels
 from ssx_processing.models import Geometry, Plan, SpotList
 from ssx_processing.pipeline.calibration import Calibration, read_calibration, write_calibration
@@ -112,7 +113,13 @@ def _learn(
             hits, frames.geometry, lambda spots: processor.index(spots).lattices, settings
         ),
         trial=try_frames(frames, chosen, processor),
+        spot_geometry=with_beam_centre_moved(frames.geometry, _whole(refinement.beam_shift_px)),
     )
+
+
+def _whole(shift_px: tuple[float, float]) -> tuple[float, float]:
+    fast, slow = shift_px
+    return float(round(fast)), float(round(slow))
 
 
 def _expected_rocking(

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from ssx_processing.errors import GeometryError
 from ssx_processing.formats.chunk_folder import SUMMARY, atomic_folder, read_summary, write_json
 from ssx_processing.models import Geometry, Panel
+from ssx_processing.pipeline.frame_processing import FrameProcessor
 from ssx_processing.pipeline.geometry_export import write_geometry
 from ssx_processing.pipeline.geometry_record import GeometryRefinement
 from ssx_processing.pipeline.population import Population, Rocking
 from ssx_processing.pipeline.trial import Trial
+from ssx_processing.settings import ProcessingSettings
 
 REFINED = "refined"
 """Stem of the geometry files in the folder."""
@@ -49,6 +51,11 @@ class Calibration:
     """What must be known about the cell that was given."""
     trial: Trial | None = None
     """What a frame takes; None where that was not tried."""
+    spot_geometry: Geometry | None = None
+    """With which spots are sought; None: the refined one.
+
+    The files' own, moved by whole pixels: another cell refines to another geometry, but finds the same spots.
+    """
     reused: bool = False
 
 
@@ -93,22 +100,51 @@ def read_calibration(folder: Path, *, reused: bool = False) -> Calibration:
         The folder is incomplete.
     """
     content = read_summary(folder)
-    geometry = content.pop("geometry")
-    panels = tuple(Panel(**_tuples(panel)) for panel in geometry.pop("panels"))
     trial = content.pop("trial", None)  # calibrations of earlier versions have none
+    spot_geometry = content.pop("spot_geometry", None)
     with np.load(folder / "bad_pixels.npz") as file:
         bad_pixels = file["bad_pixels"]
     return Calibration(
         folder=folder,
-        geometry=Geometry(panels=panels, **_tuples(geometry)),
+        geometry=_geometry(content.pop("geometry")),
         bad_pixels=bad_pixels,
         rocking=Rocking(**content.pop("rocking")),
         population=Population(**_tuples(content.pop("population"))),
         refinement=GeometryRefinement(**_tuples(content.pop("refinement"))),
         trial=None if trial is None else Trial(**trial),
+        spot_geometry=None if spot_geometry is None else _geometry(spot_geometry),
         reused=reused,
         **_tuples(content),
     )
+
+
+def calibrated_processor(
+    calibration: Calibration, settings: ProcessingSettings, more_bad_pixels: NDArray[np.bool_] | None = None
+) -> FrameProcessor:
+    """What processes the frames that a calibration is for.
+
+    Parameters
+    ----------
+    more_bad_pixels : (slow, fast) array
+        True where a pixel is not to be used, beside the calibration's.
+    """
+    bad_pixels = calibration.bad_pixels
+    return FrameProcessor(
+        calibration.geometry,
+        bad_pixels if more_bad_pixels is None else bad_pixels | more_bad_pixels,
+        calibration.saturation,
+        settings,
+        calibration.rocking,
+        calibration.peak_radius_px,
+        underload=calibration.underload,
+        population=calibration.population,
+        spot_geometry=calibration.spot_geometry,
+    )
+
+
+def _geometry(content: dict) -> Geometry:
+    panels = tuple(Panel(**_tuples(panel)) for panel in content.pop("panels"))
+    return Geometry(panels=panels, **_tuples(content))
 
 
 def _tuples(content: dict) -> dict:

@@ -70,4 +70,5 @@ def chunk_summary(job: ChunkJob, *, reused: bool) -> ChunkSummary:
         reused=reused,
         cpu_seconds=content["cpu_seconds"],
         median_cell=cell,
+        spots_reused=content.get("spots_from") is not None,
     )

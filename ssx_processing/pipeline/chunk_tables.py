@@ -79,7 +79,7 @@ class ChunkTables:
             len(spots),
             n_lattices,
             float(spots.intensity.sum()),
-            float(np.median(processor.hits.finder.mean)) if len(processor.hits.finder.mean) else float("nan"),
+            result.median_background,
             resolution_limit(q),
             result.misfit,
         )

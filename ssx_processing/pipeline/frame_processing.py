@@ -5,7 +5,7 @@ depends on its pixels and the calibration only, never on its neighbours or its c
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,8 @@ class FrameResult:
 
     status: FrameStatus
     spots: SpotList
+    median_background: float
+    """Of the rings, counts per pixel."""
     spot_lattice: NDArray[np.int16]
     """Which lattice explains a spot; -1 for none."""
     lattices: tuple[Lattice, ...]
@@ -76,7 +78,16 @@ class FrameProcessor:
         *,
         underload: float = -math.inf,
         population: Population | None = None,
+        spot_geometry: Geometry | None = None,
     ) -> None:
+        """Make everything that no frame changes.
+
+        Parameters
+        ----------
+        spot_geometry
+            With which spots are sought, by default the same: their positions do not depend on it, only which
+            pixels share a ring.
+        """
         self.settings = settings
         self.bad_pixels = bad_pixels.copy()
         self.saturation = saturation
@@ -84,7 +95,7 @@ class FrameProcessor:
         self.peak_radius_px = peak_radius_px
         self.mask_margin_px = (settings.integration.peak_radius_px or peak_radius_px) - peak_radius_px
         self.hits = HitFinder(
-            geometry, bad_pixels, settings.spots, saturation=saturation, underload=underload
+            spot_geometry or geometry, bad_pixels, settings.spots, saturation=saturation, underload=underload
         )
         self.set_geometry(geometry)
         self.owners = np.zeros(geometry.image_shape, np.uint8)
@@ -98,7 +109,7 @@ class FrameProcessor:
         self.s0, self.sensor = geo.incident_wave_vector(geometry), geo.sensor(geometry)
         self.indexer = self._make_indexer()
         self.refiner = self._make_refiner()
-        in_view = float(np.nanmax(self.hits.q_map))
+        in_view = geo.largest_q(geometry)
         d_min = self.settings.integration.d_min
         self.q_max = min(in_view, 1.0 / d_min) if d_min else in_view
 
@@ -142,22 +153,34 @@ class FrameProcessor:
         image : (slow, fast) array
             Raw pixels.
         """
-        spots = self.hits.find(image)
+        return self.process_spots(self.hits.find(image), self.hits.median_background, lambda: image)
+
+    def process_spots(
+        self, spots: SpotList, median_background: float, image: Callable[[], np.ndarray]
+    ) -> FrameResult:
+        """Process one frame whose spots are known.
+
+        Parameters
+        ----------
+        image
+            Gives the (slow, fast) array of raw pixels; called only where there is something to integrate.
+        """
+        found = (spots, median_background)
         spot_lattice = np.full(len(spots), -1, np.int16)
         if not self.hits.is_hit(spots):
-            return FrameResult(FrameStatus.NO_HIT, spots, spot_lattice, (), (), (), ())
+            return FrameResult(FrameStatus.NO_HIT, *found, spot_lattice, (), (), (), ())
         indexed = self.index(spots)
         lattices = indexed.lattices
         if not lattices:
-            return FrameResult(FrameStatus.NOT_INDEXED, spots, spot_lattice, (), (), (), (), indexed.misfit)
+            return FrameResult(FrameStatus.NOT_INDEXED, *found, spot_lattice, (), (), (), (), indexed.misfit)
         for number, lattice in enumerate(lattices):
             spot_lattice[lattice.spot_index] = number
         q_length = np.linalg.norm(self.scattering_vectors(spots), axis=1)
         limits = tuple(resolution_limit(q_length[lattice.spot_index]) for lattice in lattices)
         predictions = tuple(self.predict(lattice, q_length) for lattice in lattices)
-        integrated = self.integrate(image, predictions)
+        integrated = self.integrate(image(), predictions)
         return FrameResult(
-            FrameStatus.INTEGRATED, spots, spot_lattice, lattices, limits, predictions, integrated
+            FrameStatus.INTEGRATED, *found, spot_lattice, lattices, limits, predictions, integrated
         )
 
     def scattering_vectors(self, spots: SpotList) -> NDArray[np.float64]:

@@ -68,6 +68,11 @@ class HitFinder:
         """
         return self.finder.find(image)
 
+    @property
+    def median_background(self) -> float:
+        """Median over the rings of the last frame, counts per pixel; nan without a ring."""
+        return float(np.median(self.finder.mean)) if len(self.finder.mean) else math.nan
+
     def mask(self, pixels: NDArray[np.integer]) -> None:
         """Never use these pixels again.
 

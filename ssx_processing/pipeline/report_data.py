@@ -47,6 +47,8 @@ class ChunkRecord:
     drift: DetectorNormal | None = None
     """Where its lattices put the detector; None in chunks that do not say."""
     version: str = ""
+    spots_reused: bool = False
+    """Its spots were those of an earlier chunk."""
 
     @property
     def is_missing(self) -> bool:
@@ -187,6 +189,7 @@ def _chunk(number: int, frames: FrameRange, folder: Path) -> ChunkRecord:
         cpu_seconds=summary["cpu_seconds"],
         drift=read_drift(summary.get("drift")),
         version=summary["version"],
+        spots_reused=summary.get("spots_from") is not None,
     )
 
 

@@ -198,7 +198,9 @@ def _chunk_row(chunk: ChunkRecord, reused: frozenset[str] | None, names: tuple[s
     start, counts = [str(chunk.number), chunk.images], chunk.counts
     if counts is None:
         return page.row([*start, "MISSING", *[page.UNKNOWN] * (len(names) + 4)], css="bad")
-    result = "reused" if reused is not None and chunk.folder.name in reused else "done"
+    result = "done, spots reused" if chunk.spots_reused else "done"
+    if reused is not None and chunk.folder.name in reused:
+        result = "reused"
     cells = [*start, result, *(str(getattr(counts, name)) for name in names)]
     cells += [
         page.number(counts.hit_rate if counts.frames_total else None, 3),

@@ -129,7 +129,7 @@ def scan_thresholds(
         else:
             first = hits.find(image)
             isolated.append(hits.finder.isolated.copy())
-            background.append(_median_background(hits))
+            background.append(hits.median_background)
             if not grid:
                 grid = threshold_grid(settings, hits)
             now = Thresholds.of(settings)
@@ -183,10 +183,6 @@ def _set(hits: HitFinder, point: Thresholds) -> None:
 def _find(hits: HitFinder, image: np.ndarray, point: Thresholds) -> SpotList:
     _set(hits, point)
     return hits.find(image)
-
-
-def _median_background(hits: HitFinder) -> float:
-    return float(np.median(hits.finder.mean)) if len(hits.finder.mean) else float("nan")
 
 
 def _counts(spots: SpotList, hot: NDArray[np.bool_], geometry: Geometry) -> tuple[int, float, int]:

@@ -4,6 +4,7 @@ import pytest
 from ssx_processing.kernels.geometry import (
     beam_centre_px,
     incident_wave_vector,
+    largest_q,
     moved,
     panel_axes,
     panel_of_pixel,
@@ -12,6 +13,7 @@ from ssx_processing.kernels.geometry import (
     pixel_to_q,
     ray_to_pixel,
     sensor,
+    with_beam_centre_moved,
 )
 from ssx_processing.models import Geometry, Panel
 
@@ -80,6 +82,18 @@ def test_moving_the_detector_moves_the_beam_centre_the_other_way():
     np.testing.assert_allclose(
         np.subtract(beam_centre_px(after), beam_centre_px(geometry)), (1.5, -0.25), atol=1e-9
     )
+
+
+def test_the_beam_centre_moves_by_as_many_pixels_as_asked():
+    geometry = tilted_two_panel_geometry()
+    after = beam_centre_px(with_beam_centre_moved(geometry, (3.0, -7.0)))
+    np.testing.assert_allclose(np.subtract(after, beam_centre_px(geometry)), (3.0, -7.0), atol=1e-9)
+
+
+def test_the_largest_q_is_just_beyond_that_of_any_pixel():
+    geometry = tilted_two_panel_geometry()
+    in_pixels = np.nanmax(pixel_maps(geometry)[0])
+    assert in_pixels < largest_q(geometry) < 1.01 * in_pixels
 
 
 def test_halves_of_rings_are_told_by_the_laboratory_not_by_the_image():

@@ -1,0 +1,105 @@
+"""Spots that an earlier chunk found on the same frames, so that only frames to be integrated are read again.
+
+Spots depend on the pixels, the mask, the settings of the spots and the geometry in which they are sought,
+which is the same for most cells (`Calibration.spot_geometry`): not on cell, indexing and integration.
+"""
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssx_processing.errors import ChunkError
+from ssx_processing.formats.chunk_folder import read_columns, read_summary, write_json
+from ssx_processing.formats.run_folder import RunFolder
+from ssx_processing.models import SpotList
+from ssx_processing.pipeline.calibration import Calibration
+from ssx_processing.pipeline.chunk_columns import SPOT_COLUMNS
+from ssx_processing.pipeline.chunk_job import ChunkJob
+from ssx_processing.settings import content_key
+
+OF_HITS = {"min_spots_for_hit", "min_signal_for_hit"}
+"""Settings of the spots that say which frames are hits, not what a spot is."""
+COUNTS = ("n_pixels", "n_saturated", "panel")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StoredSpots:
+    """Spots of all frames of a chunk, as another chunk found them."""
+
+    chunk: str
+    """Key of that chunk."""
+    masked: NDArray[np.int64]
+    """(n, 2) row and column of hot pixels that chunks before it had found."""
+    hot: NDArray[np.int64]
+    """(n, 2) those that it found itself."""
+    spots: dict[str, NDArray[Any]]
+    """Columns of its table of spots, in the order of the frames."""
+    background: dict[int, float]
+    """Median of each frame's rings, counts per pixel."""
+
+    def of_frame(self, frame: int) -> SpotList:
+        """Spots of a frame."""
+        rows = slice(*np.searchsorted(self.spots["frame"], [frame, frame + 1]))
+        columns: dict[str, NDArray[Any]] = {
+            **{name: self.spots[name][rows].astype(np.float64) for name in SPOT_COLUMNS},
+            **{name: self.spots[name][rows].astype(np.int32) for name in COUNTS},
+        }
+        return SpotList(**columns)
+
+
+def spots_key(job: ChunkJob, calibration: Calibration) -> str:
+    """Stands for all that the spots of a chunk depend on."""
+    return content_key(
+        {
+            "input": job.identity,
+            "frames": [job.frames.start, job.frames.stop],
+            "spots": job.settings.spots.model_dump(exclude=OF_HITS),
+            "hot_pixel_fraction": job.settings.calibration.hot_pixel_fraction,
+            "geometry": asdict(calibration.spot_geometry or calibration.geometry),
+            "bad_pixels": hashlib.sha256(calibration.bad_pixels.tobytes()).hexdigest(),
+            "limits": [calibration.underload, calibration.saturation],
+        }
+    )
+
+
+def remember_spots(job: ChunkJob, key: str) -> None:
+    """Let later chunks find the spots of a chunk that is written."""
+    write_json(_index(job, key), {"chunk": job.key})
+
+
+def stored_spots(job: ChunkJob, key: str) -> StoredSpots | None:
+    """Spots that were found before; None if there are none, or not of all frames."""
+    try:
+        chunk = json.loads(_index(job, key).read_text())["chunk"]
+    except (OSError, ValueError, KeyError):
+        return None
+    folder = RunFolder(job.run_folder).chunks / chunk
+    try:
+        summary = read_summary(folder)
+        if summary["counts"]["frames_unreadable"]:
+            return None  # perhaps they can be read by now
+        spots = read_columns(folder, "spots", ["frame", *SPOT_COLUMNS, *COUNTS])
+        frames = read_columns(folder, "frames", ["frame", "median_background"])
+    except ChunkError as error:
+        logger.warning("spots are sought again: %s", error)
+        return None
+    hot = summary["hot_pixels"]
+    return StoredSpots(
+        chunk,
+        np.array(hot["masked_from_other_chunks"], np.int64).reshape(-1, 2),
+        np.array(hot["found"], np.int64).reshape(-1, 2),
+        spots,
+        dict(zip(frames["frame"].tolist(), frames["median_background"].tolist(), strict=True)),
+    )
+
+
+def _index(job: ChunkJob, key: str) -> Path:
+    return RunFolder(job.run_folder).spots / f"{key}.json"
