@@ -27,7 +27,7 @@ test: environment  ## all checks: lock, format, lint, types, import contracts, t
 	$(RUN)ruff check .
 	$(RUN)pyright
 	$(RUN)lint-imports --no-logo
-	$(RUN)pytest $(PYTEST)
+	$(RUN)pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 .PHONY: stack
 stack: environment  ## PostgreSQL, Prefect, MariaDB, worker, watcher on this machine, an acceptance run; KILLS=50: parts killed
