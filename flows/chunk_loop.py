@@ -49,7 +49,7 @@ def process_chunks(
         place = computing.pop(future)
         take_result(run, place, future, records)
         display.show(run, place)
-        run.write_page_files()
+        run.refresh_page_files()
         records.collection(run, ResultStatus.RUNNING)
     run.write_page_files()
     if not run.goes_on:

@@ -1,6 +1,7 @@
 """One data set while its chunks arrive."""
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
@@ -15,7 +16,7 @@ from flows.job import DataSet
 from ispyb_io.records import DataCollection
 from ispyb_io.ssx_files import write_ssx_cells, write_ssx_stats
 from ssx_processing.errors import ChunkError
-from ssx_processing.formats.chunk_folder import read_summary, read_table, write_json
+from ssx_processing.formats.chunk_folder import read_columns, read_summary, write_json
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import (
     ChunkSummary,
@@ -30,13 +31,13 @@ from ssx_processing.pipeline.frame_ranges import frame_ranges
 from ssx_processing.settings import ProcessingSettings
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from flows.arrival import Arrival
     from flows.chunk_work import ChunkWork  # imports numba
     from ssx_processing.pipeline.trial import Trial
 
-CELL = ["a", "b", "c", "alpha", "beta", "gamma"]
+OF_LATTICE = ["a", "b", "c", "alpha", "beta", "gamma", "resolution_limit"]
+PAGE_FILES_PAUSE = 49.0
+"""Of so many times what writing them takes: there may be many lattices and many chunks."""
 
 
 @dataclass
@@ -61,8 +62,10 @@ class DataSetRun:
     """What a frame takes."""
     goes_on: bool = False
     """It was left while it was still being collected: more frames are to come."""
-    _lattices: dict[int, "pd.DataFrame"] = field(default_factory=dict)
-    """By place: cells and resolution limits, as far as they were needed."""
+    _lattices: dict[int, np.ndarray] = field(default_factory=dict)
+    """By place: (n, 7) cells and resolution limits, as far as they were needed."""
+    _page_files_due: float = 0.0
+    """On the monotonic clock."""
 
     def add(self, place: int, summary: ChunkSummary, work: "ChunkWork | None" = None) -> None:
         """Take in a chunk that is done; what it took to find one that was done before is no news."""
@@ -150,17 +153,24 @@ class DataSetRun:
     @property
     def median_cell(self) -> UnitCell | None:
         """Over all lattices; None without any."""
-        cells = self._cells()
+        cells = self._of_lattices()[:, :6]
         if len(cells) == 0:
             return None
         a, b, c, alpha, beta, gamma = np.median(cells, axis=0).tolist()
         return a, b, c, alpha, beta, gamma
 
+    def refresh_page_files(self) -> None:
+        """Replace them as chunks arrive, but spend no more than a fiftieth of the time on it."""
+        started = time.monotonic()
+        if started >= self._page_files_due:
+            self.write_page_files()
+            ended = time.monotonic()
+            self._page_files_due = ended + PAGE_FILES_PAUSE * (ended - started)
+
     def write_page_files(self) -> None:
         """Replace the two JSON files that ISPyB's SSX page draws from."""
-        limits = [table["resolution_limit"].to_numpy() for table in self._tables()]
-        limit = np.concatenate(limits) if limits else np.empty(0)
-        limit = limit[np.isfinite(limit)]
+        lattices = self._of_lattices()
+        limit = lattices[np.isfinite(lattices[:, 6]), 6]
         counts = self.counts
         write_ssx_stats(
             self.data_set.folder,
@@ -169,18 +179,17 @@ class DataSetRun:
             lattice_type=lattice_type(self.chunk_jobs[0].settings.sample.gemmi_space_group),
             estimated_resolution=float(np.median(limit)) if len(limit) else None,
         )
-        write_ssx_cells(self.data_set.folder, self._cells().tolist())
+        write_ssx_cells(self.data_set.folder, lattices[:, :6].tolist())
 
-    def _cells(self) -> np.ndarray:
-        return np.concatenate([np.empty((0, 6)), *(table[CELL].to_numpy() for table in self._tables())])
-
-    def _tables(self) -> "list[pd.DataFrame]":
-        """Of the lattices of each chunk done, in the order of the frames, in whatever order they arrived."""
+    def _of_lattices(self) -> np.ndarray:
+        """(n, 7) cell and resolution limit of each lattice, in the order of the frames."""
         for place, summary in self.summaries.items():
             if place not in self._lattices:
-                columns = [*CELL, "resolution_limit"]
-                self._lattices[place] = read_table(summary.folder, "lattices", columns)
-        return [self._lattices[place] for place in sorted(self.summaries)]
+                columns = read_columns(summary.folder, "lattices", OF_LATTICE)
+                self._lattices[place] = np.column_stack([columns[name] for name in OF_LATTICE])
+        return np.concatenate(
+            [np.empty((0, 7)), *(self._lattices[place] for place in sorted(self.summaries))]
+        )
 
 
 def jobs_of_plan(

@@ -15,6 +15,9 @@ from flows.expected_work import Ask, ExpectedWork
 from ssx_processing.models import FrameCounts, Plan
 
 
+PUBLISH_EVERY_S = 5.0
+
+
 class ProgressDisplay:
     """Bar on the terminal and progress artifact in Prefect, over all data sets of a job."""
 
@@ -24,6 +27,7 @@ class ProgressDisplay:
         self._frames_computed = 0
         self._counts = FrameCounts()
         self._started = time.monotonic()
+        self._published = -PUBLISH_EVERY_S
         self._artifact = begin_progress()
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -32,6 +36,7 @@ class ProgressDisplay:
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(compact=True),
             console=Console(stderr=True),
+            refresh_per_second=2,
         )
         self._task = self._bar.add_task("planning", total=self._frames_total, figures="")
 
@@ -73,7 +78,14 @@ class ProgressDisplay:
             self._counts += summary.counts
             self._frames_computed += 0 if summary.reused else frames
         self._bar.update(self._task, completed=self._frames_done, figures=self._figures())
-        publish_progress(self._artifact, self._frames_done / self._frames_total)
+        self._publish()
+
+    def _publish(self) -> None:
+        """Tell Prefect, which costs some milliseconds, now and then and at the end."""
+        now, is_all = time.monotonic(), self._frames_done >= self._frames_total
+        if is_all or now - self._published >= PUBLISH_EVERY_S:
+            publish_progress(self._artifact, self._frames_done / self._frames_total)
+            self._published = now
 
     def _figures(self) -> str:
         rate = self._frames_computed / (time.monotonic() - self._started)

@@ -29,6 +29,7 @@ OF_A_RUN = "-m prefect.engine"
 RESTART_S = 1.0
 """systemd waits 10."""
 FEWEST_SECONDS = 5.0
+LOOKS_EVERY_S = 0.05
 COLLECTION = r"collection-\d+"
 """Folder of a data collection, named after its id in ISPyB."""
 MOST_SAID = 5
@@ -81,10 +82,13 @@ class Blow:
     """Whether there was something to kill."""
     has_hit: bool = False
 
-    def strike(self) -> None:
-        """Wait, and kill."""
+    def strike(self, is_over: Callable[[], bool]) -> None:
+        """Wait, and kill; if there is nothing yet to be killed, as soon as there is."""
         time.sleep(self.moment_s)
         self.has_hit = self.kill()
+        while not (self.has_hit or is_over()):
+            time.sleep(LOOKS_EVERY_S)
+            self.has_hit = self.kill()
 
 
 def victims(machine: Machine) -> dict[str, Callable[[], bool]]:
@@ -103,7 +107,8 @@ def victims(machine: Machine) -> dict[str, Callable[[], bool]]:
         "Prefect's server": lambda: again(machine.server),
         "PostgreSQL": lambda: again(machine.postgresql),
         "MariaDB": lambda: again(machine.mariadb),
-        "Prefect's worker with the flow": lambda: all([_kill_last(_flows(machine)), again(machine.worker)]),
+        "Prefect's worker": lambda: again(machine.worker),
+        "Prefect's worker with the flow": lambda: _kill_last(_flows(machine)) and again(machine.worker),
     }
 
 
@@ -141,7 +146,7 @@ def _processed(machine: Machine, chip: SimulatedChip, name: str, blow: Blow | No
     start = time.monotonic()
     group_id = machine.collect(chip, name)
     if blow is not None:
-        blow.strike()
+        blow.strike(lambda: machine.is_done(group_id))
     done = machine.wait_for_result(group_id, PATIENCE_S)
     seconds = time.monotonic() - start
     wait_until(lambda: not _flows(machine), f"a flow of group {group_id} does not end")

@@ -197,15 +197,8 @@ class Machine:
         StackError
             It is not in time.
         """
-
-        def is_done() -> bool:
-            with self.engine("ssx") as engine:
-                ledger = Ledger(engine)
-                found = ledger.processings(data_collection_group_id=group_id)
-                return bool(found) and found[0].status.has_result and not ledger.claims.held(key=found[0].key)
-
         try:
-            wait_until(is_done, f"group {group_id} has no result", patience_s=patience_s)
+            wait_until(lambda: self.is_done(group_id), f"group {group_id} has no result", patience_s=patience_s)
         except StackError as error:
             known = self.processing(group_id)
             logs = "\n".join(last_lines(program.log) for program in (self.watcher, self.worker))
@@ -214,6 +207,13 @@ class Machine:
         if found is None:
             raise StackError(f"group {group_id} is gone from the ledger")
         return found
+
+    def is_done(self, group_id: int) -> bool:
+        """Whether a group is processed, and nobody works on it any more."""
+        with self.engine("ssx") as engine:
+            ledger = Ledger(engine)
+            found = ledger.processings(data_collection_group_id=group_id)
+            return bool(found) and found[0].status.has_result and not ledger.claims.held(key=found[0].key)
 
     def states(self) -> list[str]:
         """Names of runs with their states."""
