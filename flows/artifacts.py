@@ -22,6 +22,7 @@ from flows.file_links import url_of
 from flows.messages import one_line
 from flows.outcome import Outcome
 from flows.result_table import result_rows, reuse_line
+from flows.summary_plot import summary_image
 from ispyb_io.ledger_records import Chunk
 from ssx_processing.models import ShellStatistics
 
@@ -51,11 +52,13 @@ def publish_progress(artifact: UUID | None, fraction: float) -> None:
 
 
 @only_shown()
-def publish_summary(outcome: Outcome, file_url: str) -> None:
-    """Prefect artifact: the table, what is missing, where the files are.
+def publish_summary(outcome: Outcome, file_url: str, chunks: Sequence[Chunk] = ()) -> None:
+    """Prefect artifact: a picture, the table, what is missing, where the files are.
 
     Parameters
     ----------
+    chunks
+        To be drawn; none of a merge alone.
     file_url
         Where a browser finds the file {path}; browsers open no file:// from a page of a server.
     """
@@ -70,7 +73,8 @@ def publish_summary(outcome: Outcome, file_url: str) -> None:
         text += f"## Not in the result\n\n{missing}\n\n"
     if changes:
         text += f"## Changed since the last result\n\n{changes}\n\n"
-    text += f"| | |\n|---|---|\n{rows}\n\n{reuse_line(outcome)}\n\n## Files\n\n{files}\n"
+    text += f"{summary_image(chunks, outcome.merge.shells)}\n\n| | |\n|---|---|\n{rows}\n\n"
+    text += f"{reuse_line(outcome)}\n\n## Files\n\n{files}\n"
     create_markdown_artifact(text, key="summary", description=outcome.message)
 
 

@@ -14,7 +14,6 @@ from flows.data_set_run import DataSetRun
 from flows.expected_work import Ask, ExpectedWork
 from ssx_processing.models import FrameCounts, Plan
 
-
 PUBLISH_EVERY_S = 5.0
 
 

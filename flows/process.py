@@ -6,6 +6,7 @@ then recorded as failed; the merge goes on with the others, and the flow ends as
 though there is a result.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow
@@ -42,7 +43,7 @@ from flows.run_names import name_run
 from flows.run_titles import title_of
 from flows.settings import SiteSettings
 from flows.tasks import LAST_STEPS
-from ispyb_io.ledger_records import WorkStatus
+from ispyb_io.ledger_records import Chunk, WorkStatus
 
 LAST_WORDS_S = 5.0
 """A run that is cancelled has 30 s before it is killed."""
@@ -78,9 +79,10 @@ def process(request: ProcessRequest) -> State[Outcome]:
                 tell_people(failure_notices(error, title_of(job)), job, site)
                 raise
             finally:
-                publish_chunks(databases.ledger.chunks(job.key))
+                chunks = databases.ledger.chunks(job.key)
+                publish_chunks(chunks)
     tell_people(notices_of(outcome, title_of(job), site), job, site)
-    return final_state(outcome, site)
+    return final_state(outcome, site, chunks)
 
 
 def run_process(request: ProcessRequest, site: SiteSettings) -> Outcome:
@@ -99,9 +101,9 @@ def run_process(request: ProcessRequest, site: SiteSettings) -> Outcome:
     return result_of(sized(request, return_state=True))
 
 
-def final_state(outcome: Outcome, site: SiteSettings) -> State[Outcome]:
+def final_state(outcome: Outcome, site: SiteSettings, chunks: Sequence[Chunk] = ()) -> State[Outcome]:
     """Green only if every chunk is in the result, and ISPyB refused none of it."""
-    publish_summary(outcome, site.file_url)
+    publish_summary(outcome, site.file_url, chunks)
     publish_shells(outcome)
     try:
         raise_if_unfinished(outcome)

@@ -198,7 +198,9 @@ class Machine:
             It is not in time.
         """
         try:
-            wait_until(lambda: self.is_done(group_id), f"group {group_id} has no result", patience_s=patience_s)
+            wait_until(
+                lambda: self.is_done(group_id), f"group {group_id} has no result", patience_s=patience_s
+            )
         except StackError as error:
             known = self.processing(group_id)
             logs = "\n".join(last_lines(program.log) for program in (self.watcher, self.worker))
