@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from flows.chunk_limits import ChunkLimits, within
 from flows.executor import ONE_THREAD, WorkerDiedError, ending_work
 from flows.slurm_jobs import SlurmJobs
 from ssx_processing.errors import SettingsError
@@ -37,6 +38,8 @@ class DaskWorkers(Executor):
     ----------
     address
         ``tcp://host:8786``, or the path of the scheduler's file.
+    seconds
+        A worker ends itself if a chunk takes longer; None: not limited.
 
     Raises
     ------
@@ -44,8 +47,8 @@ class DaskWorkers(Executor):
         Nobody answers there.
     """
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self, address: str, seconds: float | None = None) -> None:
+        self._address, self._seconds = address, seconds
         self._lock = threading.Lock()
         self._ended = False
         self._client: Any = self._connect()  # distributed's types mix in its coroutines
@@ -54,8 +57,9 @@ class DaskWorkers(Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Future of ``fn(*args, **kwargs)``, computed by a worker."""
         result: Future[T] = Future()
-        computed = self._connected().submit(fn, *args, **kwargs)
-        computed.add_done_callback(partial(_pass_on, result))
+        timed = fn if self._seconds is None else partial(within, self._seconds, fn)
+        computed = self._connected().submit(timed, *args, **kwargs)
+        computed.add_done_callback(partial(_pass_on, result, self._seconds))
         return result
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -106,7 +110,7 @@ class DaskWorkers(Executor):
                 self._client.restart_workers(busy, timeout=END_TIMEOUT_S, raise_for_error=False)
 
 
-def _pass_on(result: "Future[T]", computed: "Future[T]") -> None:
+def _pass_on(result: "Future[T]", seconds: float | None, computed: "Future[T]") -> None:
     """Give the outcome on, with Dask's own errors in our words."""
     error = CancelledError() if computed.cancelled() else computed.exception()
     if error is None:
@@ -116,9 +120,10 @@ def _pass_on(result: "Future[T]", computed: "Future[T]") -> None:
             WorkerDiedError("the Dask scheduler lost the chunk; was it started anew, or the chunk cancelled?")
         )
     elif type(error).__name__ == "KilledWorker":
+        slow = "" if seconds is None else f" or longer than {seconds:g} s (SSX_CHUNK_LIMITS, seconds)"
         result.set_exception(
             WorkerDiedError(
-                f"Dask's workers died of the chunk, one after the other; out of memory? ({error})"
+                f"Dask's workers died of the chunk, one after the other; out of memory{slow}? ({error})"
             )
         )
     else:
@@ -126,14 +131,14 @@ def _pass_on(result: "Future[T]", computed: "Future[T]") -> None:
 
 
 @contextmanager
-def dask_workers(address: str) -> Iterator[Executor]:
+def dask_workers(address: str, limits: ChunkLimits) -> Iterator[Executor]:
     """Executor for the block; when the block fails, what the cluster computes for us is ended."""
-    with ending_work(DaskWorkers(address)) as executor:
+    with ending_work(DaskWorkers(address, limits.seconds)) as executor:
         yield executor
 
 
 @contextmanager
-def slurm_workers(jobs: SlurmJobs, folder: Path) -> Iterator[Executor]:
+def slurm_workers(jobs: SlurmJobs, limits: ChunkLimits, folder: Path) -> Iterator[Executor]:
     """Executor on workers that run as Slurm jobs, started for the block and cancelled at its end.
 
     Parameters
@@ -143,7 +148,7 @@ def slurm_workers(jobs: SlurmJobs, folder: Path) -> Iterator[Executor]:
     """
     with slurm_cluster(jobs, folder) as cluster:
         cluster.scale(jobs=jobs.jobs)
-        with dask_workers(cluster.scheduler_address) as executor:
+        with dask_workers(cluster.scheduler_address, limits) as executor:
             yield executor
 
 

@@ -20,10 +20,10 @@ def chunk_engine(site: SiteSettings, folder: Path) -> Iterator[Executor]:
         Of the results; the batch system's logs go there.
     """
     if site.executor == "dask":
-        with dask_workers(str(site.dask_scheduler)) as executor:
+        with dask_workers(str(site.dask_scheduler), site.chunk_limits) as executor:
             yield executor
     elif site.executor == "slurm":
-        with slurm_workers(site.slurm, folder / "slurm") as executor:
+        with slurm_workers(site.slurm, site.chunk_limits, folder / "slurm") as executor:
             yield executor
     else:
         with worker_processes(site.n_workers, limits=site.chunk_limits) as executor:

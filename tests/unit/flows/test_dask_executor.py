@@ -53,6 +53,15 @@ def test_a_job_that_kills_every_worker_ends(executor: DaskWorkers):
     assert executor.submit(abs, -1).result(timeout=60) == 1
 
 
+def test_a_job_that_takes_too_long_ends_and_says_where_it_hung(cluster: DaskCluster):
+    executor = DaskWorkers(cluster.address, seconds=1.0)
+    with pytest.raises(WorkerDiedError, match=r"longer than 1 s \(SSX_CHUNK_LIMITS"):
+        executor.submit(time.sleep, 60).result(timeout=120)
+    assert executor.submit(abs, -1).result(timeout=60) == 1
+    executor.shutdown()
+    assert "in within" in (cluster.folder / "worker.log").read_text()
+
+
 def test_a_scheduler_started_anew_costs_what_it_held_and_no_more(executor: DaskWorkers, cluster: DaskCluster):
     held = executor.submit(time.sleep, 30)
     cluster.restart_scheduler()

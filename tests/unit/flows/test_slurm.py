@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.chunk_limits import ChunkLimits
 from flows.dask_executor import slurm_cluster, slurm_workers
 from flows.slurm_jobs import SlurmJobs
 from tests.slurm import running_slurm
@@ -24,7 +25,7 @@ def test_chunks_run_in_jobs_that_end_with_the_block(
 ):
     monkeypatch.setenv("SLURM_CONF", str(slurm))
     jobs = SlurmJobs(processes=2, memory="2GB", walltime="00:10:00", lifetime=None)
-    with slurm_workers(jobs, tmp_path / "logs") as executor:
+    with slurm_workers(jobs, ChunkLimits(), tmp_path / "logs") as executor:
         job_id = executor.submit(os.getenv, "SLURM_JOB_ID").result(timeout=120)
         assert job_id in _queue()
         assert executor.submit(os.getenv, "OMP_NUM_THREADS").result(timeout=60) == "1"
