@@ -28,16 +28,10 @@ from ssx_processing.pipeline.frame_processing import FrameProcessor
 from ssx_processing.pipeline.plan import make_plan
 from ssx_processing.settings import CalibrationSettings, ProcessingSettings
 from ssx_processing.simulation.chip import simulate_chip
-from ssx_processing.simulation.chip_settings import ChipSettings, SimulatedDetector
+from ssx_processing.simulation.chip_settings import FOUR_MPX, ChipSettings, SimulatedDetector
 
 N_FRAMES = 80
 PASSES = 3
-LARGE = {
-    "n_fast": 2068,
-    "n_slow": 2162,
-    "gap_rows": ((512, 550), (1062, 1100), (1612, 1650)),
-    "distance_mm": 170.0,
-}
 
 
 class Times:
@@ -128,9 +122,9 @@ def report(name: str, times: Times, n_spots: float) -> None:
 
 
 def main(pixel_type: Literal["uint16", "uint32"]) -> None:
-    for name, more in (("1 Mpx", {}), ("4 Mpx", LARGE)):
+    for name, detector in (("1 Mpx", SimulatedDetector()), ("4 Mpx", FOUR_MPX)):
         with tempfile.TemporaryDirectory() as folder:
-            times, n_spots = measure(Path(folder), SimulatedDetector(pixel_type=pixel_type, **more))
+            times, n_spots = measure(Path(folder), detector.model_copy(update={"pixel_type": pixel_type}))
         report(f"{name} {pixel_type}", times, n_spots)
 
 

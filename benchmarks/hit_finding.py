@@ -13,18 +13,23 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from frames import LARGE, Times, bare_decompressor
+from frames import Times, bare_decompressor
 
 from ssx_processing.formats.frames import FrameSet
 from ssx_processing.pipeline.hit_finding import HitFinder
 from ssx_processing.settings import SpotSettings
 from ssx_processing.simulation.chip import simulate_chip
-from ssx_processing.simulation.chip_settings import ChipSettings, SimulatedCrystals, SimulatedDetector
+from ssx_processing.simulation.chip_settings import (
+    FOUR_MPX,
+    ChipSettings,
+    SimulatedCrystals,
+    SimulatedDetector,
+)
 
 N_FRAMES = 60
 PASSES = 5
-SIZES: tuple[tuple[str, dict, float], ...] = (("1 Mpx", {}, 95.0), ("4 Mpx", LARGE, 170.0))
-"""Name, what differs from the default detector, and how bright the crystals are: for some 200 spots."""
+SIZES = (("1 Mpx", SimulatedDetector(), 95.0), ("4 Mpx", FOUR_MPX, 170.0))
+"""Name, detector, and how bright the crystals are: for some 200 spots."""
 
 
 def measure(folder: Path, detector: SimulatedDetector, photons: float) -> tuple[Times, int]:
@@ -56,9 +61,10 @@ def main() -> None:
     print(f"{'frames':14s} {'bare ms':>8s} {'read':>6s} {'blank':>6s} {'hit':>6s}   read to spot list: "
           f"{'blank':>6s} {'hit':>6s} {'spots':>6s}")  # fmt: skip
     types: tuple[Literal["uint16", "uint32"], ...] = ("uint16", "uint32")
-    for (name, more, photons), pixel_type in itertools.product(SIZES, types):
+    for (name, size, photons), pixel_type in itertools.product(SIZES, types):
         with tempfile.TemporaryDirectory() as folder:
-            times, n_spots = measure(Path(folder), SimulatedDetector(pixel_type=pixel_type, **more), photons)
+            detector = size.model_copy(update={"pixel_type": pixel_type})
+            times, n_spots = measure(Path(folder), detector, photons)
         ms = {stage: float(np.median(values)) for stage, values in times.of.items()}
         bare = ms["decompress"]
         read, blank, hit = (ms[stage] / bare for stage in ("read", "spots, blank", "spots, hit"))

@@ -11,7 +11,12 @@ from ssx_processing.kernels import geometry as geo
 from ssx_processing.kernels.indexing import Indexer
 from ssx_processing.kernels.unit_cell import b_matrix, lattice_rotations, misorientation_deg, search_lattice
 from ssx_processing.models import UnitCell
-from ssx_processing.simulation.chip_settings import SimulatedBeam, SimulatedCrystals, SimulatedDetector
+from ssx_processing.simulation.chip_settings import (
+    FOUR_MPX,
+    SimulatedBeam,
+    SimulatedCrystals,
+    SimulatedDetector,
+)
 from ssx_processing.simulation.spot_pattern import PatternMaker, SpotPattern, true_geometry
 
 CELLS: dict[str, tuple[UnitCell, str]] = {
@@ -32,9 +37,6 @@ CELLS: dict[str, tuple[UnitCell, str]] = {
 }
 LYSOZYME = "tetragonal, a ~ 2c"
 ONE_MPX = SimulatedDetector()
-FOUR_MPX = SimulatedDetector(
-    n_fast=2068, n_slow=2162, gap_rows=((512, 550), (1062, 1100), (1612, 1650)), distance_mm=170.0
-)
 LONG_AXIS = 200.0
 """Å; spots of such cells would touch on the small detector."""
 RIGHT_DEG = 1.0

@@ -1,8 +1,8 @@
 """What Prefect, ledger, ISPyB-less recording and progress cost beside the computing itself.
 
-    python benchmarks/orchestration.py [CHUNKS [FRAMES]]
+    python benchmarks/orchestration.py [CHUNKS [FRAMES [MEGAPIXELS]]]
 
-Processes 26 chunks of 1000 frames (the same 1000 simulated frames of 1 Mpx, 26 times; two fifths are hits)
+Processes 26 chunks of 1000 frames (the same 1000 simulated ones of 1 or 4 Mpx, 26 times; two fifths are hits)
 three times: bare, with our pool of workers, merge and report but nothing else; by ``ssx process`` with an
 embedded Prefect server started for it; and with a server that runs already, whose time is counted, too.
 Prints CPU time of all processes that took part, wall time, the share of what is not computing, and how many
@@ -31,10 +31,11 @@ from deployments.stack.programs import (
     unit_environment,
 )
 from ssx_processing.pipeline.chunk_size import frames_per_chunk
-from ssx_processing.simulation.chip_settings import ChipSettings
+from ssx_processing.simulation.chip_settings import FOUR_MPX, ChipSettings, SimulatedDetector
 from ssx_processing.simulation.nxmx_writer import write_master
 
 PR_SET_CHILD_SUBREAPER = 36
+DETECTORS = {"1": SimulatedDetector(), "4": FOUR_MPX}
 CELL, SPACE_GROUP = "79.1,79.1,37.9,90,90,90", "P43212"
 SIMULATE = """
 import sys
@@ -72,11 +73,12 @@ def main() -> None:
     """Run both and print."""
     n_chunks = int(sys.argv[1]) if len(sys.argv) > 1 else 26
     n_frames = int(sys.argv[2]) if len(sys.argv) > 2 else 1000
+    detector = DETECTORS[sys.argv[3]] if len(sys.argv) > 3 else DETECTORS["1"]
     # processes whose parent has ended become ours, so that their time is counted when we wait for them
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        master = many_frames(folder / "raw", n_chunks, n_frames)
+        master = many_frames(folder / "raw", n_chunks, n_frames, detector)
         sample = {"unit_cell": [float(x) for x in CELL.split(",")], "space_group": SPACE_GROUP}
         settings = json.dumps({"sample": sample, "frames_per_chunk": n_frames})
         home = folder / "home"
@@ -115,9 +117,9 @@ def main() -> None:
     print(f"task runs: {task_runs}, of which {others} are no chunks; of 256,000 frames {chunks + others}")
 
 
-def many_frames(folder: Path, n_files: int, n_frames: int) -> Path:
+def many_frames(folder: Path, n_files: int, n_frames: int, detector: SimulatedDetector) -> Path:
     """Master of so many data files, which are all the same."""
-    settings = ChipSettings(n_frames=n_frames, n_files=1)
+    settings = ChipSettings(n_frames=n_frames, n_files=1, detector=detector)
     # in a process of its own, lest its workers are waited for as others' are
     simulate = [sys.executable, "-c", SIMULATE, str(folder), settings.model_dump_json()]
     subprocess.run(simulate, check=True)  # noqa: S603

@@ -54,6 +54,12 @@ class SimulatedDetector(Settings):
         return self.n_fast / 2 + 5.3, self.n_slow / 2 - 24.6
 
 
+FOUR_MPX = SimulatedDetector(
+    n_fast=2068, n_slow=2162, gap_rows=((512, 550), (1062, 1100), (1612, 1650)), distance_mm=170.0
+)
+"""As an EIGER2 X 4M."""
+
+
 class SimulatedBeam(Settings):
     """The beam and what it scatters from besides crystals."""
 
