@@ -5,13 +5,15 @@ import uuid
 from dataclasses import dataclass
 
 import httpx
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
 from deployments.stack.database_servers import create_prefects_database
 from deployments.stack.machine import Machine
 from deployments.stack.programs import wait_until
 from flows.demo import cc_to_truth
 from flows.outcome import read_outcome
+from ispyb_io.asked import MERGE
+from ispyb_io.asked_jobs import JOB, PARAMETER
 from ispyb_io.ledger_records import WorkStatus
 from ssx_processing.simulation.chip import SimulatedChip
 
@@ -46,6 +48,7 @@ def acceptance_run(machine: Machine, chip: SimulatedChip) -> list[Check]:
         Check("Prefect shows the run as completed", True, _name_of(machine, group_id)),
         Check("without the account the server says no", *_is_refused(machine)),
         Check("an event of data acquisition wakes the watcher", *_event(machine)),
+        Check("a merge asked for in ISPyB is made and answered there", *_asked(machine, group_id)),
     ]
     return [*checks, *lose_prefects_database(machine, group_id)]
 
@@ -99,6 +102,31 @@ def _programs(machine: Machine, program_ids: tuple[int, ...]) -> tuple[bool, str
 def _is_refused(machine: Machine) -> tuple[bool, str]:
     status = httpx.post(f"{machine.api}/flow_runs/filter", json={}, timeout=30).status_code
     return status == httpx.codes.UNAUTHORIZED, f"HTTP {status}"
+
+
+def _asked(machine: Machine, group_id: int) -> tuple[bool, str]:
+    """A ProcessingJob, as SynchWeb writes it, is taken up by the watcher and carried out by the worker."""
+    with machine.engine("ispyb") as engine, engine.begin() as connection:
+        of_group = text("SELECT min(dataCollectionId) FROM DataCollection WHERE dataCollectionGroupId = :id")
+        collection = connection.execute(of_group, {"id": group_id}).scalar_one()
+        job = insert(JOB).values(dataCollectionId=collection, recipe=MERGE, automatic=0)
+        job_id = connection.execute(job).inserted_primary_key[0]  # pyright: ignore[reportOptionalSubscript]
+        wish = {"parameterKey": "merging.d_min", "parameterValue": "3.0"}
+        connection.execute(insert(PARAMETER).values(processingJobId=job_id, **wish))
+    query = text(
+        "SELECT processingStatus, processingMessage FROM AutoProcProgram WHERE processingJobId = :id"
+    )
+
+    def answer() -> tuple[str, str] | None:
+        with machine.engine("ispyb") as engine, engine.connect() as connection:
+            row = connection.execute(query, {"id": job_id}).first()
+        return (row[0], row[1]) if row is not None and row[0] != "RUNNING" else None
+
+    name = f"ISPyB job {job_id}"
+    wait_until(lambda: answer() is not None, f"{name} is not answered", patience_s=PATIENCE_S)
+    by_worker = any(run["name"] == name and run["deployment_id"] for run in machine.runs())
+    status, message = answer() or ("", "")
+    return status == "SUCCESS" and by_worker, f"{name}: {status}, {message}"
 
 
 def _event(machine: Machine) -> tuple[bool, str]:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import httpx
 import pymysql
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from deployments.stack.database_servers import (
     create_prefects_database,
@@ -35,6 +35,7 @@ from deployments.stack.programs import (
 )
 from flows.demo import enter_chip
 from flows.ispyb_check import closing_engine
+from ispyb_io.asked_jobs import JOB, PARAMETER, SWEEP
 from ispyb_io.embedded import create_embedded_ispyb
 from ispyb_io.ledger import Ledger
 from ispyb_io.ledger_records import Processing
@@ -102,7 +103,7 @@ class Machine:
             program.start()
 
     def create_ispyb(self) -> None:
-        """ISPyB's tables as far as we touch them; the ledger makes its own."""
+        """ISPyB's tables as far as we touch them, with Diamond's of jobs; the ledger makes its own."""
         with (
             pymysql.connect(unix_socket=str(mariadb_socket(self.folder / "my")), user="root") as connection,
             connection.cursor() as cursor,
@@ -110,6 +111,9 @@ class Machine:
             for name in DATABASES:
                 cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
         create_embedded_ispyb(self.address("ispyb")).dispose()
+        with self.engine("ispyb") as engine, engine.begin() as ispyb:
+            JOB.metadata.create_all(ispyb, [JOB, SWEEP, PARAMETER])
+            ispyb.execute(text("ALTER TABLE AutoProcProgram ADD COLUMN processingJobId INTEGER UNSIGNED"))
         with self.engine("ssx") as engine:
             Ledger(engine).create_tables()
 
