@@ -26,7 +26,9 @@ from ssx_processing.kernels.integration_table import (
 from ssx_processing.kernels.unit_cell import cell_of
 from ssx_processing.models import FrameCounts, FrameStatus, Misfit, UnitCell
 from ssx_processing.pipeline.chunk_columns import A_COLUMNS, CELL_COLUMNS, COLUMN_TYPES, SPOT_COLUMNS
-from ssx_processing.pipeline.frame_processing import FrameProcessor, FrameResult, resolution_limit
+from ssx_processing.pipeline.frame_processing import FrameProcessor
+from ssx_processing.pipeline.frame_result import FrameResult
+from ssx_processing.pipeline.resolution import resolution_limit
 
 REFLECTION_KINDS = {
     "overlapped": FLAG_OVERLAP,

@@ -6,7 +6,6 @@ depends on its pixels and the calibration only, never on its neighbours or its c
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,11 @@ from ssx_processing.kernels.spot_mask import MASK_SIGMAS
 from ssx_processing.kernels.spot_shape import expected_spread
 from ssx_processing.kernels.unit_cell import real_space, search_lattice
 from ssx_processing.models import FrameStatus, Geometry, Lattice, Misfit, SpotList
+from ssx_processing.pipeline.frame_result import FrameResult, IndexedFrame
 from ssx_processing.pipeline.hit_finding import HitFinder
 from ssx_processing.pipeline.lattice_refinement import LatticeRefiner, spot_qualities
 from ssx_processing.pipeline.population import Population, Rocking
+from ssx_processing.pipeline.resolution import resolution_limit
 from ssx_processing.settings import ProcessingSettings
 
 OFFERED, OFFERED_DEVIATION = 0.25, 6.0
@@ -32,36 +33,6 @@ WIDTH_PRIOR_SPOTS = 20
 """The calibration's rocking width counts like so many spots of the lattice itself."""
 SHELL_SIZE = 40
 """Reflections of a lattice that are alike in resolution; their errors are estimated together."""
-
-
-@dataclass(frozen=True)
-class FrameResult:
-    """What became of one frame."""
-
-    status: FrameStatus
-    spots: SpotList
-    median_background: float
-    """Of the rings, counts per pixel."""
-    spot_lattice: NDArray[np.int16]
-    """Which lattice explains a spot; -1 for none."""
-    lattices: tuple[Lattice, ...]
-    resolution_limits: tuple[float, ...]
-    """Å, of the indexed spots of each lattice."""
-    predictions: tuple[NDArray[np.float64], ...]
-    """Of each lattice, columns as `prediction.COLUMNS`."""
-    integrated: tuple[NDArray[np.float64], ...]
-    """Of each lattice, columns as in `integration`."""
-    misfit: Misfit | None = None
-    """Why a hit has no lattice; None for the others."""
-
-
-@dataclass(frozen=True)
-class IndexedFrame:
-    """Lattices of one frame."""
-
-    lattices: tuple[Lattice, ...]
-    misfit: Misfit | None = None
-    """Why there is none; None where there are."""
 
 
 class FrameProcessor:
@@ -311,17 +282,3 @@ def _shells(q_length: NDArray[np.float64], n_of_lattice: list[int]) -> NDArray[n
         shell[part] = first + rank * n_shells // max(len(part), 1)
         first += n_shells
     return shell
-
-
-def resolution_limit(q_length: NDArray[np.float64]) -> float:
-    """Å: 1/|q| of the spot of rank n - max(2, n/50), which a few stray spots do not move; nan without spots.
-
-    Examples
-    --------
-    >>> resolution_limit(np.array([0.1, 0.2, 0.25, 0.5, 0.9]))
-    4.0
-    """
-    n = len(q_length)
-    if n == 0:
-        return float("nan")
-    return float(1.0 / np.sort(q_length)[max(0, n - 1 - max(2, n // 50))])

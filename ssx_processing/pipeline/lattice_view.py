@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ssx_processing.kernels.prediction import COLUMNS
 from ssx_processing.kernels.unit_cell import cell_of
 from ssx_processing.models import FrameStatus, UnitCell
-from ssx_processing.pipeline.frame_processing import FrameResult
+from ssx_processing.pipeline.frame_result import FrameResult
 from ssx_processing.pipeline.report_words import MISFITS
 
 LATTICE_COLOURS = ("#6a3d9a", "#00838f", "#a6761d", "#c2185b", "#33691e")

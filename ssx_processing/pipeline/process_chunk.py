@@ -27,7 +27,8 @@ from ssx_processing.pipeline.chunk_job import ChunkJob, chunk_summary, is_done
 from ssx_processing.pipeline.chunk_tables import ChunkTables
 from ssx_processing.pipeline.detector_normals import NormalsCollector
 from ssx_processing.pipeline.drift import drift_content
-from ssx_processing.pipeline.frame_processing import FrameProcessor, FrameResult
+from ssx_processing.pipeline.frame_processing import FrameProcessor
+from ssx_processing.pipeline.frame_result import FrameResult
 from ssx_processing.pipeline.stored_spots import StoredSpots, remember_spots, spots_key, stored_spots
 from ssx_processing.pipeline.stream_chunks import StreamTables, stream_tables
 from ssx_processing.pipeline.stream_plan import are_streams

@@ -1,8 +1,9 @@
-"""Where the data end: by CC1/2 as a smooth function of resolution, and by completeness."""
+"""Where the data end: of a merge by CC1/2 and completeness, of a lattice by its spots."""
 
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssx_processing.models import ShellStatistics
 
@@ -54,3 +55,17 @@ def resolution_from_completeness(shells: Sequence[ShellStatistics], minimum: flo
 
 def _fall(x: np.ndarray, p: np.ndarray) -> np.ndarray:
     return 0.5 * p[0] * (1 - np.tanh((x - p[1]) / p[2]))
+
+
+def resolution_limit(q_length: NDArray[np.float64]) -> float:
+    """Å: 1/|q| of the spot of rank n - max(2, n/50), which a few stray spots do not move; nan without spots.
+
+    Examples
+    --------
+    >>> resolution_limit(np.array([0.1, 0.2, 0.25, 0.5, 0.9]))
+    4.0
+    """
+    n = len(q_length)
+    if n == 0:
+        return float("nan")
+    return float(1.0 / np.sort(q_length)[max(0, n - 1 - max(2, n // 50))])

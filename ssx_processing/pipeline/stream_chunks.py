@@ -23,7 +23,7 @@ from ssx_processing.formats.stream_records import StreamCrystal, StreamFrame
 from ssx_processing.kernels.unit_cell import cell_of
 from ssx_processing.models import FrameCounts, FrameRange, FrameStatus, UnitCell
 from ssx_processing.pipeline.chunk_columns import A_COLUMNS, CELL_COLUMNS, COLUMN_TYPES
-from ssx_processing.pipeline.frame_processing import resolution_limit
+from ssx_processing.pipeline.resolution import resolution_limit
 from ssx_processing.pipeline.stream_calibration import SIGMA_PER_RADIUS, integration_radius
 from ssx_processing.pipeline.stream_plan import parts_of_range
 from ssx_processing.settings import SpotSettings
