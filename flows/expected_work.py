@@ -8,6 +8,7 @@ from flows.data_set_run import DataSetRun
 from flows.settings import SiteSettings
 from ssx_processing.errors import SsxError
 from ssx_processing.pipeline.chunk_job import is_done
+from ssx_processing.pipeline.stored_spots import n_with_spots
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class ExpectedWork:
     """Of results, on disk."""
     hours: float
     """Wall time."""
+    from_spots: int = 0
+    """Chunks whose spots are there already: they take less, how much depends on the hits."""
 
     @property
     def words(self) -> str:
@@ -32,6 +35,10 @@ class ExpectedWork:
         cpu = _time_words(self.cpu_hours)
         size = f"{self.gigabytes:.1f} GB" if self.gigabytes >= 1 else f"{1000 * self.gigabytes:.0f} MB"
         todo = f"{self.chunks} chunks with {self.frames} frames to do"
+        if self.from_spots:
+            todo += f", of {self.from_spots} the spots are there"
+            cpu, when = f"at most {cpu}", f"{when} at the latest"
+            return f"{todo}: {cpu}, {size} of results, done {when}"
         return f"{todo}: {cpu}, {size} of results, done about {when}"
 
 
@@ -58,16 +65,19 @@ Ask = Callable[[ExpectedWork], bool]
 
 def expected_work(runs: Sequence[DataSetRun], site: SiteSettings) -> ExpectedWork:
     """Sum over the chunks that are not there yet, by what frames took when they were tried."""
-    chunks = frames = 0
+    chunks = frames = from_spots = 0
     seconds = size = 0.0
     for run in runs:
-        n = [job.frames.n_frames for job in run.chunk_jobs if not is_done(job)]
+        to_do = [job for job in run.chunk_jobs if not is_done(job)]
+        n = [job.frames.n_frames for job in to_do]
         chunks, frames = chunks + len(n), frames + sum(n)
+        from_spots += n_with_spots(to_do)
         if run.trial is not None:
             seconds += sum(n) * run.trial.cpu_seconds
             size += sum(n) * run.trial.result_bytes
     at_once = max(min(site.workers, chunks), 1)
-    return ExpectedWork(chunks, frames, seconds / 3600, size / 1e9, seconds / 3600 / at_once)
+    hours = seconds / 3600
+    return ExpectedWork(chunks, frames, hours, size / 1e9, hours / at_once, from_spots)
 
 
 def confirm(work: ExpectedWork, site: SiteSettings, ask: Ask | None, what: str) -> None:

@@ -29,7 +29,13 @@ from ssx_processing.pipeline.detector_normals import NormalsCollector
 from ssx_processing.pipeline.drift import drift_content
 from ssx_processing.pipeline.frame_processing import FrameProcessor
 from ssx_processing.pipeline.frame_result import FrameResult
-from ssx_processing.pipeline.stored_spots import StoredSpots, remember_spots, spots_key, stored_spots
+from ssx_processing.pipeline.stored_spots import (
+    StoredSpots,
+    remember_spots,
+    search_key,
+    spots_key,
+    stored_spots,
+)
 from ssx_processing.pipeline.stream_chunks import StreamTables, stream_tables
 from ssx_processing.pipeline.stream_plan import are_streams
 from ssx_processing.settings import ProcessingSettings
@@ -67,7 +73,7 @@ def _compute(job: ChunkJob) -> None:
         return
     calibration = _calibration(job.calibration_folder)
     processor = _processor(job.calibration_folder, job.settings.model_dump_json(), threading.get_ident())
-    of_spots = spots_key(job, calibration)
+    of_spots = spots_key(job, search_key(calibration))
     stored = stored_spots(job, of_spots)
     masked = _hot_pixels_to_mask(job, stored)
     processor.mask(masked)

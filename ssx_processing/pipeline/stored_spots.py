@@ -7,6 +7,7 @@ which is the same for most cells (`Calibration.spot_geometry`): not on cell, ind
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ssx_processing.errors import ChunkError
 from ssx_processing.formats.chunk_folder import read_columns, read_summary, write_json
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import SpotList
-from ssx_processing.pipeline.calibration import Calibration
+from ssx_processing.pipeline.calibration import Calibration, read_calibration
 from ssx_processing.pipeline.chunk_columns import SPOT_COLUMNS
 from ssx_processing.pipeline.chunk_job import ChunkJob
 from ssx_processing.settings import content_key
@@ -55,17 +56,32 @@ class StoredSpots:
         return SpotList(**columns)
 
 
-def spots_key(job: ChunkJob, calibration: Calibration) -> str:
-    """Stands for all that the spots of a chunk depend on."""
+def search_key(calibration: Calibration) -> str:
+    """Stands for where on the detector spots are sought."""
+    return content_key(
+        {
+            "geometry": asdict(calibration.spot_geometry or calibration.geometry),
+            "bad_pixels": hashlib.sha256(calibration.bad_pixels.tobytes()).hexdigest(),
+            "limits": [calibration.underload, calibration.saturation],
+        }
+    )
+
+
+def spots_key(job: ChunkJob, search: str) -> str:
+    """Stands for all that the spots of a chunk depend on.
+
+    Parameters
+    ----------
+    search
+        From `search_key`.
+    """
     return content_key(
         {
             "input": job.identity,
             "frames": [job.frames.start, job.frames.stop],
             "spots": job.settings.spots.model_dump(exclude=OF_HITS),
             "hot_pixel_fraction": job.settings.calibration.hot_pixel_fraction,
-            "geometry": asdict(calibration.spot_geometry or calibration.geometry),
-            "bad_pixels": hashlib.sha256(calibration.bad_pixels.tobytes()).hexdigest(),
-            "limits": [calibration.underload, calibration.saturation],
+            "search": search,
         }
     )
 
@@ -99,6 +115,14 @@ def stored_spots(job: ChunkJob, key: str) -> StoredSpots | None:
         spots,
         dict(zip(frames["frame"].tolist(), frames["median_background"].tolist(), strict=True)),
     )
+
+
+def n_with_spots(jobs: Sequence[ChunkJob]) -> int:
+    """How many of the chunks can start from spots that were found before."""
+    if not jobs or not RunFolder(jobs[0].run_folder).spots.is_dir():
+        return 0
+    search = search_key(read_calibration(jobs[0].calibration_folder))
+    return sum(_index(job, spots_key(job, search)).is_file() for job in jobs)
 
 
 def _index(job: ChunkJob, key: str) -> Path:

@@ -13,6 +13,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from sqlalchemy import Engine
 
+from flows.console import print_origin
 from flows.job import ProcessRequest
 from flows.outcome import Outcome, PartialResultError, read_outcome
 from flows.process import run_process
@@ -57,6 +58,21 @@ def test_a_group_is_processed_and_recorded_and_a_second_run_changes_nothing(proc
     assert again.merge.reused
     assert again.merge.key == outcome.merge.key
     assert (row_counts(ispyb), row_counts(ledger)) == before
+
+
+def test_with_another_resolution_the_spots_are_those_of_before(
+    processed: ProcessedSite, capsys: pytest.CaptureFixture[str]
+):
+    first = processed.outcome
+    request = ProcessRequest(group_id=processed.group_id, settings={"integration": {"d_min": 3.0}})
+    again = run_process(request, SiteSettings())
+    assert (again.chunks_done, again.chunks_reused, again.chunks_from_spots) == (N_CHUNKS, 0, N_CHUNKS)
+    assert again.counts == first.counts
+    assert again.merge.overall.d_min > first.merge.overall.d_min
+    assert "8 chunks with 80 frames to do, of 8 the spots are there: at most" in capsys.readouterr().err
+    print_origin(again)
+    assert "of 8 more the spots (frames without a lattice were not read)" in capsys.readouterr().out
+    assert read_outcome(again.folder).chunks_from_spots == N_CHUNKS
 
 
 def test_the_files_of_ispybs_page_hold_the_counts(processed: ProcessedSite):
