@@ -2,8 +2,9 @@
 
 import json
 import logging
+import re
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import apprise
 
@@ -18,6 +19,9 @@ from ispyb_io.ledger_records import WorkStatus
 from ssx_processing.errors import SettingsError
 from ssx_processing.formats.chunk_folder import write_json
 
+if TYPE_CHECKING:
+    from prefect.blocks.abstract import NotificationBlock
+
 logger = logging.getLogger(__name__)
 
 SENT = "notices.json"
@@ -25,6 +29,8 @@ SENT = "notices.json"
 NEVER_TOGGLES: Final = "laser never toggles"
 """Begins the line that the events have for it."""
 TITLE = "SSX processing"
+OF_PREFECT = re.compile(r"prefect-block:([^\s,]+)")
+"""An address that is a notification block of Prefect, by type and name."""
 
 
 @dataclass(frozen=True)
@@ -94,17 +100,50 @@ def send(lines: list[str], site: SiteSettings) -> int:
     Raises
     ------
     SettingsError
-        Apprise does not understand an address; it may hold a password, so it is not shown.
+        Apprise does not understand an address; it may hold a password, so it is not shown. Or Prefect has
+        no such block.
     """
     if site.notify_urls is None:
         raise SettingsError("SSX_NOTIFY_URLS: not set, so there is nobody to tell")
-    addresses = apprise.Apprise()
-    if not addresses.add(reveal(site.notify_urls)) or not len(addresses):
+    given = reveal(site.notify_urls)
+    blocks = [_block(name) for name in OF_PREFECT.findall(given)]
+    others, addresses = OF_PREFECT.sub("", given).strip(" ,"), apprise.Apprise()
+    if (others and not addresses.add(others)) or not (blocks or len(addresses)):
         raise SettingsError(
             "SSX_NOTIFY_URLS: an address is not one that Apprise understands; expected e.g. "
-            "mailtos://user:password@host, slack://..., json://host/path, several with spaces between them"
+            "mailtos://user:password@host, slack://..., json://host/path, prefect-block:TYPE/NAME, several "
+            "with spaces between them"
         )
-    return sum(not addresses.notify(body=line, title=TITLE) for line in lines)
+    return sum(not _reaches_everybody(line, addresses, blocks) for line in lines)
+
+
+def _block(name: str) -> "NotificationBlock":
+    from prefect.blocks.abstract import NotificationBlock
+    from prefect.blocks.core import Block
+
+    try:
+        block = Block.load(name)
+    except ValueError as error:
+        raise SettingsError(
+            f"SSX_NOTIFY_URLS: Prefect has no block {name!r}; expected TYPE/NAME, as its page of blocks shows"
+        ) from error
+    if not isinstance(block, NotificationBlock):
+        raise SettingsError(f"SSX_NOTIFY_URLS: Prefect's block {name!r} cannot notify anybody")
+    return block
+
+
+def _reaches_everybody(line: str, addresses: apprise.Apprise, blocks: "list[NotificationBlock]") -> bool:
+    reached = not len(addresses) or bool(addresses.notify(body=line, title=TITLE))
+    for block in blocks:
+        try:
+            with block.raise_on_failure():
+                block.notify(line, TITLE)  # pyright: ignore[reportUnusedCoroutine]  # it waits outside of a loop
+        except Exception as error:
+            logger.warning(
+                "a block of Prefect did not send: %s", type(error).__name__
+            )  # it may quote a secret
+            reached = False
+    return reached
 
 
 def _said_last(job: Job) -> list[str]:

@@ -9,13 +9,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
 from flows.job import ProcessRequest
-from flows.notices import failure_notices, notices_of
+from flows.notices import failure_notices, notices_of, send
 from flows.process import run_process
 from flows.settings import SiteSettings
 from ispyb_io.ledger_records import WorkStatus
-from ssx_processing.errors import ImageReadError
+from ssx_processing.errors import ImageReadError, SettingsError
 from ssx_processing.models import FrameCounts
 from tests.command_line import ssx
 from tests.flows.conftest import ProcessedSite
@@ -97,3 +98,27 @@ def test_the_command_sends_a_test_and_shows_no_address(tmp_path: Path):
         assert done.returncode == 1
         assert said in done.stderr
         assert "secret" not in done.stderr + done.stdout
+
+
+def test_a_notification_block_of_prefect_is_an_address(
+    site: SiteSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    for status, failed in ((200, 0), (500, 1)):
+        with webhook(status) as (address, heard):
+            url = address.replace("json://", "http://")
+            block = CustomWebhookNotificationBlock(
+                name="ssx",
+                url=url,
+                json_data={"message": "{{subject}}: {{body}}"},
+                headers=None,
+                cookies=None,
+                allow_private_urls=True,
+            )
+            block.save("beamline", overwrite=True)  # pyright: ignore[reportUnusedCoroutine]
+            monkeypatch.setenv("SSX_NOTIFY_URLS", f"{address} prefect-block:custom-webhook/beamline")
+            assert send(["chip 7: finished"], SiteSettings()) == failed
+            assert heard == ["chip 7: finished", "SSX processing: chip 7: finished"]
+    assert "a block of Prefect did not send: HTTPStatusError" in caplog.text
+    monkeypatch.setenv("SSX_NOTIFY_URLS", "prefect-block:slack-webhook/nobody")
+    with pytest.raises(SettingsError, match="Prefect has no block 'slack-webhook/nobody'"):
+        send(["chip 7: finished"], SiteSettings())
