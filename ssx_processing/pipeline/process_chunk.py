@@ -104,9 +104,9 @@ def _compute(job: ChunkJob) -> None:
     content["drift"] = drift_content(drift)
     content["hot_pixels"] = {"masked_from_other_chunks": masked.tolist(), "found": found.tolist()}
     content["spots_from"] = stored.chunk if stored else None
-    write_chunk(job.folder, tables.tables(), content)
     if stored is None:
-        remember_spots(job, of_spots)
+        remember_spots(job, of_spots)  # first: a chunk that is there is never looked at again
+    write_chunk(job.folder, tables.tables(), content)
     if len(found) and job.settings.spots.share_hot_pixels:
         publish_hot_pixels(job.hot_pixel_folder, job.key, found)
     logger.info("chunk %s: %s", job.key, tables.counts)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssx_processing.errors import ChunkError
-from ssx_processing.formats.chunk_folder import read_columns, read_summary, write_json
+from ssx_processing.formats.chunk_folder import SUMMARY, read_columns, read_summary, write_json
 from ssx_processing.formats.run_folder import RunFolder
 from ssx_processing.models import SpotList
 from ssx_processing.pipeline.calibration import Calibration, read_calibration
@@ -87,7 +87,7 @@ def spots_key(job: ChunkJob, search: str) -> str:
 
 
 def remember_spots(job: ChunkJob, key: str) -> None:
-    """Let later chunks find the spots of a chunk that is written."""
+    """Let later chunks find the spots of a chunk that will be written."""
     write_json(_index(job, key), {"chunk": job.key})
 
 
@@ -98,6 +98,8 @@ def stored_spots(job: ChunkJob, key: str) -> StoredSpots | None:
     except (OSError, ValueError, KeyError):
         return None
     folder = RunFolder(job.run_folder).chunks / chunk
+    if not (folder / SUMMARY).is_file():
+        return None
     try:
         summary = read_summary(folder)
         if summary["counts"]["frames_unreadable"]:
