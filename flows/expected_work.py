@@ -36,7 +36,7 @@ class ExpectedWork:
         size = f"{self.gigabytes:.1f} GB" if self.gigabytes >= 1 else f"{1000 * self.gigabytes:.0f} MB"
         todo = f"{self.chunks} chunks with {self.frames} frames to do"
         if self.from_spots:
-            todo += f", of {self.from_spots} the spots are there"
+            todo += f", {self.from_spots} chunks from spots found before"
             cpu, when = f"at most {cpu}", f"{when} at the latest"
             return f"{todo}: {cpu}, {size} of results, done {when}"
         return f"{todo}: {cpu}, {size} of results, done about {when}"

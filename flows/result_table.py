@@ -41,7 +41,8 @@ def reuse_line(outcome: Outcome) -> str:
     merge = outcome.merge
     chunks = f"{outcome.chunks_reused} of {outcome.chunks_done} chunks were there already"
     if outcome.chunks_from_spots:
-        chunks += f", of {outcome.chunks_from_spots} more the spots (frames without a lattice were not read)"
+        found = "started from spots found before (frames without a lattice were not read)"
+        chunks += f", {outcome.chunks_from_spots} {found}"
     if merge.reused:
         return f"{chunks}, the merge was there already"
     prepared = 0 if merge.chunks_read is None else merge.chunks_merged - merge.chunks_read

@@ -69,9 +69,14 @@ def test_with_another_resolution_the_spots_are_those_of_before(
     assert (again.chunks_done, again.chunks_reused, again.chunks_from_spots) == (N_CHUNKS, 0, N_CHUNKS)
     assert again.counts == first.counts
     assert again.merge.overall.d_min > first.merge.overall.d_min
-    assert "8 chunks with 80 frames to do, of 8 the spots are there: at most" in capsys.readouterr().err
+    assert (
+        "8 chunks with 80 frames to do, 8 chunks from spots found before: at most" in capsys.readouterr().err
+    )
     print_origin(again)
-    assert "of 8 more the spots (frames without a lattice were not read)" in capsys.readouterr().out
+    assert (
+        "8 started from spots found before (frames without a lattice were not read), the merge"
+        in capsys.readouterr().out
+    )
     assert read_outcome(again.folder).chunks_from_spots == N_CHUNKS
 
 
