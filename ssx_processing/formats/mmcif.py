@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssx_processing.formats.mtz import MergedIntensities
-from ssx_processing.formats.whole_file import whole_file
+from ssx_processing.formats.whole_file import write_text
 from ssx_processing.kernels.free_flags import TEST_SET
 from ssx_processing.models import MergeSummary, ShellStatistics
 
@@ -59,9 +59,8 @@ def write_mmcif(path: Path, content: CifContent) -> Path:
     _statistics(block, content.summary)
     _software(block)
     _reflections(block, content.reflections)
-    with whole_file(path) as temporary:
-        document.write_file(str(temporary), gemmi.cif.WriteOptions(gemmi.cif.Style.Pdbx))
-    return path
+    # gemmi's own file says nothing of a full disk
+    return write_text(path, document.as_string(gemmi.cif.WriteOptions(gemmi.cif.Style.Pdbx)))
 
 
 def _category(block: gemmi.cif.Block, name: str, items: Mapping[str, object]) -> None:

@@ -90,4 +90,4 @@ def write_merged_mtz(
     mtz.ensure_asu()
     mtz.sort()
     with whole_file(path) as temporary:
-        mtz.write_to_file(str(temporary))
+        temporary.write_bytes(mtz.write_to_bytes())  # gemmi's own file says nothing of a full disk

@@ -123,7 +123,7 @@ def write_unmerged_mtz(
     mtz.set_data(_rows(observations, gemmi.SpaceGroup(space_group)))
     mtz.sort(5)
     with whole_file(path) as temporary:
-        mtz.write_to_file(str(temporary))
+        temporary.write_bytes(mtz.write_to_bytes())  # gemmi's own file says nothing of a full disk
 
 
 def _rows(found: UnmergedIntensities, group: gemmi.SpaceGroup) -> NDArray[np.float32]:

@@ -93,12 +93,8 @@ def remember_spots(job: ChunkJob, key: str) -> None:
 
 def stored_spots(job: ChunkJob, key: str) -> StoredSpots | None:
     """Spots that were found before; None if there are none, or not of all frames."""
-    try:
-        chunk = json.loads(_index(job, key).read_text())["chunk"]
-    except (OSError, ValueError, KeyError):
-        return None
-    folder = RunFolder(job.run_folder).chunks / chunk
-    if not (folder / SUMMARY).is_file():
+    folder = _source(job, key)
+    if folder is None:
         return None
     try:
         summary = read_summary(folder)
@@ -111,7 +107,7 @@ def stored_spots(job: ChunkJob, key: str) -> StoredSpots | None:
         return None
     hot = summary["hot_pixels"]
     return StoredSpots(
-        chunk,
+        folder.name,
         np.array(hot["masked_from_other_chunks"], np.int64).reshape(-1, 2),
         np.array(hot["found"], np.int64).reshape(-1, 2),
         spots,
@@ -124,7 +120,17 @@ def n_with_spots(jobs: Sequence[ChunkJob]) -> int:
     if not jobs or not RunFolder(jobs[0].run_folder).spots.is_dir():
         return 0
     search = search_key(read_calibration(jobs[0].calibration_folder))
-    return sum(_index(job, spots_key(job, search)).is_file() for job in jobs)
+    return sum(_source(job, spots_key(job, search)) is not None for job in jobs)
+
+
+def _source(job: ChunkJob, key: str) -> Path | None:
+    """Folder of the chunk that has the spots; None if there is none."""
+    try:
+        chunk = json.loads(_index(job, key).read_text())["chunk"]
+    except (OSError, ValueError, KeyError):
+        return None
+    folder = RunFolder(job.run_folder).chunks / chunk
+    return folder if (folder / SUMMARY).is_file() else None
 
 
 def _index(job: ChunkJob, key: str) -> Path:

@@ -47,7 +47,7 @@ def test_a_full_disk_is_said_and_costs_nothing_that_was_done(
         pytest.skip("this account may not mount a small disk")
     assert "full: 1" in done.stdout, done.stdout + done.stderr
     assert "room: 0" in done.stdout, done.stdout + done.stderr
-    assert "No space left on device; make room on the disk of the results" in done.stderr
+    assert "No space left on device; make room on the disk of the results" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
     folder = kept / f"group-{group_id}"
     outcome, whole = read_outcome(folder), processed_once.outcome

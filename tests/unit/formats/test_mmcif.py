@@ -1,5 +1,6 @@
 """mmCIF files of a merge: against wwPDB's dictionary, and as gemmi reads them back."""
 
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -179,3 +180,16 @@ def test_what_is_not_known_is_a_question_mark_or_left_out(content: CifContent, t
     assert block.find_value("_pdbx_serial_crystallography_sample_delivery.method") is None
     assert list(block.find_values("_reflns_shell.pdbx_CC_half")) == ["0.9", "?"]
     assert list(block.find_values("_reflns_shell.percent_possible_all")) == ["96.1538", "96.1538"]
+
+
+def test_a_file_that_cannot_be_written_whole_is_an_error_and_is_not_there(
+    content: CifContent, tmp_path: Path
+):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_mmcif(tmp_path / "a.cif", content)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []

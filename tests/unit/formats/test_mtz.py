@@ -1,5 +1,6 @@
 """Merged MTZ files as gemmi reads them back."""
 
+import resource
 from pathlib import Path
 
 import gemmi
@@ -127,3 +128,18 @@ def test_a_file_that_cannot_be_written_leaves_the_older_one(merged: MergedIntens
     with pytest.raises(ValueError, match="dimension"):
         write_merged_mtz(path, broken, unit_cell=CELL, space_group="P43212", wavelength=1.0)
     assert [file.read_text() for file in tmp_path.iterdir()] == ["older"]
+
+
+def test_a_file_that_cannot_be_written_whole_is_an_error_and_is_not_there(
+    merged: MergedIntensities, tmp_path: Path
+):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_merged_mtz(
+                tmp_path / "a.mtz", merged, unit_cell=CELL, space_group="P43212", wavelength=1.0, history=[]
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
