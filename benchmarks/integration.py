@@ -23,8 +23,7 @@ from ssx_processing.kernels.integration import integrate_reflections
 from ssx_processing.kernels.integration_table import FLAGS, INTENSITY, REJECTED_FLAGS, SIGMA
 from ssx_processing.kernels.spot_mask import MASK_SIGMAS
 from ssx_processing.pipeline.calibrate import calibrate
-from ssx_processing.pipeline.calibration import Calibration
-from ssx_processing.pipeline.frame_processing import FrameProcessor
+from ssx_processing.pipeline.calibration import Calibration, calibrated_processor
 from ssx_processing.pipeline.merge import merge_chunks
 from ssx_processing.pipeline.plan import make_plan
 from ssx_processing.pipeline.process_chunk import ChunkJob, process_chunk
@@ -66,10 +65,8 @@ def against_photons(
 ) -> Iterator[np.ndarray]:
     """(n, 5) true photons, distance from the beam, intensity by each method and good, of each frame."""
     processors = [
-        FrameProcessor(
-            c.geometry,
-            c.bad_pixels,
-            c.saturation,
+        calibrated_processor(
+            c,
             settings.model_copy(
                 update={
                     "integration": settings.integration.model_copy(
@@ -77,9 +74,6 @@ def against_photons(
                     )
                 }
             ),
-            c.rocking,
-            c.peak_radius_px,
-            population=c.population,
         )
         for method in METHODS
     ]

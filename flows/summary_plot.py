@@ -10,10 +10,9 @@ from xml.sax.saxutils import escape
 
 from ispyb_io.ledger_records import Chunk
 from ssx_processing.models import ShellStatistics
+from ssx_processing.pipeline.report_colours import BLUE, GREEN, GRID, INK, ORANGE, RED
 
 WIDTH, HEIGHT, MARGIN, BOTTOM = 380, 220, 44, 40
-BLUE, ORANGE, GREEN, RED, INK, GRID = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#1f2933", "#e4e7eb"
-"""As in the report: Okabe & Ito's colours, which colour-blind people tell apart."""
 STEPS = (1, 2, 5)
 
 

@@ -14,17 +14,8 @@ from plotly.offline import get_plotlyjs
 from ssx_processing.pipeline import report_html as page
 from ssx_processing.pipeline.find_cell import CellProposal, CellSearch
 from ssx_processing.pipeline.report import TEMPLATE
-from ssx_processing.pipeline.report_plots import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    RED,
-    Plot,
-    PlotWriter,
-    styled,
-)
+from ssx_processing.pipeline.report_colours import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
+from ssx_processing.pipeline.report_plots import Plot, PlotWriter, styled
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY)
 NAMES = ("a", "b", "c", "alpha", "beta", "gamma")

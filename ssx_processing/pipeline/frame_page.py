@@ -25,7 +25,8 @@ from ssx_processing.pipeline import report_html as page
 from ssx_processing.pipeline.frame_picture import grey_scale
 from ssx_processing.pipeline.frame_view import FrameView
 from ssx_processing.pipeline.lattice_view import SeenLattice
-from ssx_processing.pipeline.report_plots import BLUE, GREY, ORANGE, RED, Plot, PlotWriter, styled
+from ssx_processing.pipeline.report_colours import BLUE, GREY, ORANGE, RED
+from ssx_processing.pipeline.report_plots import Plot, PlotWriter, styled
 from ssx_processing.pipeline.resolution_rings import (
     HEXAGONAL_ICE,
     ICE_LABEL_AZIMUTH,

@@ -104,7 +104,7 @@ def _compute(job: ChunkJob) -> None:
     content["drift"] = drift_content(drift)
     content["hot_pixels"] = {"masked_from_other_chunks": masked.tolist(), "found": found.tolist()}
     content["spots_from"] = stored.chunk if stored else None
-    if stored is None:
+    if stored is None and not tables.counts.frames_unreadable:  # those may be readable another time
         remember_spots(job, of_spots)  # first: a chunk that is there is never looked at again
     write_chunk(job.folder, tables.tables(), content)
     if len(found) and job.settings.spots.share_hot_pixels:

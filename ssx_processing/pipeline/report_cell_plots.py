@@ -11,19 +11,9 @@ from numpy.typing import NDArray
 
 from ssx_processing.pipeline.chunk_columns import CELL_COLUMNS
 from ssx_processing.pipeline.report_binning import even_sample, value_bins
+from ssx_processing.pipeline.report_colours import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED
 from ssx_processing.pipeline.report_data import ReportData
-from ssx_processing.pipeline.report_plots import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    PURPLE,
-    RED,
-    Plot,
-    bars,
-    styled,
-)
+from ssx_processing.pipeline.report_plots import Plot, bars, styled
 
 MAX_POINTS = 2500
 CLUSTER_COLOURS = (BLUE, ORANGE, GREEN, PURPLE)

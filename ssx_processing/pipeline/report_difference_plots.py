@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from ssx_processing.pipeline.report_plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, Plot, styled
+from ssx_processing.pipeline.report_colours import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED
+from ssx_processing.pipeline.report_plots import Plot, styled
 from ssx_processing.pipeline.report_words import WORDS
 from ssx_processing.pipeline.subset_differences import OVERALL
 

@@ -18,19 +18,9 @@ from ssx_processing.pipeline.report_binning import (
     on_count_axis,
     value_bins,
 )
+from ssx_processing.pipeline.report_colours import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED
 from ssx_processing.pipeline.report_data import ReportData
-from ssx_processing.pipeline.report_plots import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    PURPLE,
-    RED,
-    Plot,
-    bars,
-    styled,
-)
+from ssx_processing.pipeline.report_plots import Plot, bars, styled
 from ssx_processing.pipeline.report_words import WORDS
 
 MAX_POINTS = 2500

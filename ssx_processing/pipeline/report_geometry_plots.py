@@ -6,8 +6,9 @@ import plotly.graph_objects as go
 
 from ssx_processing.pipeline.drift import LIMIT_DISTANCE, LIMIT_PX, DriftPoint, drift_of
 from ssx_processing.pipeline.geometry_record import GeometryRefinement
+from ssx_processing.pipeline.report_colours import BLUE, GREEN, INK, ORANGE
 from ssx_processing.pipeline.report_data import ReportData
-from ssx_processing.pipeline.report_plots import BLUE, GREEN, INK, ORANGE, Plot, styled
+from ssx_processing.pipeline.report_plots import Plot, styled
 
 SCALE = [[0.0, BLUE], [0.5, "white"], [1.0, "#d55e00"]]
 

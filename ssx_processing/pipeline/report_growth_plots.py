@@ -6,7 +6,8 @@ import plotly.graph_objects as go
 
 from ssx_processing.kernels.growth import Growth, forecast
 from ssx_processing.pipeline.growth_curve import growth_of_table
-from ssx_processing.pipeline.report_plots import BLUE, GREEN, ORANGE, PURPLE, Plot, styled
+from ssx_processing.pipeline.report_colours import BLUE, GREEN, ORANGE, PURPLE
+from ssx_processing.pipeline.report_plots import Plot, styled
 from ssx_processing.pipeline.report_words import WORDS
 
 _FACTORS = (1.25, 1.5, 2.0)  # further than twice nobody should look

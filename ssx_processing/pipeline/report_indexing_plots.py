@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from ssx_processing.kernels.prediction import rocking_sigma
 from ssx_processing.models import Misfit
 from ssx_processing.pipeline.population import Rocking, robust_sigma
+from ssx_processing.pipeline.report_colours import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
 from ssx_processing.pipeline.report_indexing_data import UNKNOWN, IndexingCounts, SpotResiduals
-from ssx_processing.pipeline.report_plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, Plot, styled
+from ssx_processing.pipeline.report_plots import Plot, styled
 from ssx_processing.pipeline.report_words import MISFITS, UNKNOWN_MISFIT, MisfitWord
 
 MOST_BINS, SPOTS_PER_BIN, FEWEST_PER_BIN = 36, 25, 5

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from ssx_processing.models import ShellStatistics
 from ssx_processing.pipeline.merge_summary import LOW_MULTIPLICITY
 from ssx_processing.pipeline.report_binning import value_bins
+from ssx_processing.pipeline.report_colours import BLUE, GREEN, INK, ORANGE, PURPLE, RED
 from ssx_processing.pipeline.report_data import MergeResult
-from ssx_processing.pipeline.report_plots import BLUE, GREEN, INK, ORANGE, PURPLE, RED, Plot, bars, styled
+from ssx_processing.pipeline.report_plots import Plot, bars, styled
 from ssx_processing.pipeline.report_words import WORDS
 
 N_TICKS = 6

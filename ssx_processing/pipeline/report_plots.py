@@ -9,9 +9,8 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-# Okabe & Ito's colours, which colour-blind people tell apart
-BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#9c4a7f", "#9aa0a6"
-INK, GRID = "#1f2933", "#e4e7eb"
+from ssx_processing.pipeline.report_colours import GRID, INK
+
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', sans-serif"
 _AXIS = {
     "gridcolor": GRID,

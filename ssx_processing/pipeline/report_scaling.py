@@ -5,18 +5,9 @@ import plotly.graph_objects as go
 
 from ssx_processing.pipeline import report_html as page
 from ssx_processing.pipeline.report_binning import value_bins
+from ssx_processing.pipeline.report_colours import BLUE, GREEN, INK, ORANGE, PURPLE
 from ssx_processing.pipeline.report_data import MergeResult
-from ssx_processing.pipeline.report_plots import (
-    BLUE,
-    GREEN,
-    INK,
-    ORANGE,
-    PURPLE,
-    Plot,
-    PlotWriter,
-    bars,
-    styled,
-)
+from ssx_processing.pipeline.report_plots import Plot, PlotWriter, bars, styled
 
 
 def scaling_section(merge: MergeResult, plots: PlotWriter) -> str:

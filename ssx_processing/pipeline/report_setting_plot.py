@@ -5,8 +5,9 @@ import plotly.graph_objects as go
 
 from ssx_processing.kernels.reindexing import IDENTITY
 from ssx_processing.pipeline.report_binning import value_bins
+from ssx_processing.pipeline.report_colours import BLUE, GREEN, INK, ORANGE, PURPLE, RED
 from ssx_processing.pipeline.report_data import MergeResult
-from ssx_processing.pipeline.report_plots import BLUE, GREEN, INK, ORANGE, PURPLE, RED, Plot, bars, styled
+from ssx_processing.pipeline.report_plots import Plot, bars, styled
 
 _COLOURS = (ORANGE, GREEN, PURPLE, RED)
 

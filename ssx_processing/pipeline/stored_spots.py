@@ -87,19 +87,17 @@ def spots_key(job: ChunkJob, search: str) -> str:
 
 
 def remember_spots(job: ChunkJob, key: str) -> None:
-    """Let later chunks find the spots of a chunk that will be written."""
+    """Let later chunks find the spots of a chunk that will be written, all of whose frames were read."""
     write_json(_index(job, key), {"chunk": job.key})
 
 
 def stored_spots(job: ChunkJob, key: str) -> StoredSpots | None:
-    """Spots that were found before; None if there are none, or not of all frames."""
+    """Spots that were found before; None if there are none."""
     folder = _source(job, key)
     if folder is None:
         return None
     try:
         summary = read_summary(folder)
-        if summary["counts"]["frames_unreadable"]:
-            return None  # perhaps they can be read by now
         spots = read_columns(folder, "spots", ["frame", *SPOT_COLUMNS, *COUNTS])
         frames = read_columns(folder, "frames", ["frame", "median_background"])
     except ChunkError as error:

@@ -16,7 +16,8 @@ from ssx_processing.pipeline import report_html as page
 from ssx_processing.pipeline.recommendation import PointJudgement, Recommendation, blanks
 from ssx_processing.pipeline.report import TEMPLATE
 from ssx_processing.pipeline.report_binning import COUNT_TICKS, count_bins, on_count_axis
-from ssx_processing.pipeline.report_plots import BLUE, GREY, INK, ORANGE, Plot, PlotWriter, styled
+from ssx_processing.pipeline.report_colours import BLUE, GREY, INK, ORANGE
+from ssx_processing.pipeline.report_plots import Plot, PlotWriter, styled
 from ssx_processing.pipeline.tuning import Thresholds, ThresholdScan
 
 

@@ -5,9 +5,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from flows.summary_plot import BLUE, GREEN, ORANGE, RED, summary_image
+from flows.summary_plot import summary_image
 from ispyb_io.ledger_records import Chunk, WorkStatus
 from ssx_processing.models import ShellStatistics
+from ssx_processing.pipeline.report_colours import BLUE, GREEN, ORANGE, RED
 
 
 def chunk(index: int, hits: int | None) -> Chunk:

@@ -1,6 +1,5 @@
 """mmCIF files of a merge: against wwPDB's dictionary, and as gemmi reads them back."""
 
-import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ssx_processing.formats.mmcif import CifContent, Delivery, write_mmcif
 from ssx_processing.formats.mtz import MergedIntensities
 from ssx_processing.kernels.symmetry import asymmetric_unit
 from ssx_processing.models import FrameCounts, MergeSummary, ShellStatistics, UnitCell
+from tests.unit.formats.file_limits import no_file_beyond
 
 CELL: UnitCell = (79.2, 79.2, 38.0, 90.0, 90.0, 90.0)
 UNIT = asymmetric_unit(CELL, "P 43 21 2", 4.0)
@@ -185,11 +185,6 @@ def test_what_is_not_known_is_a_question_mark_or_left_out(content: CifContent, t
 def test_a_file_that_cannot_be_written_whole_is_an_error_and_is_not_there(
     content: CifContent, tmp_path: Path
 ):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            write_mmcif(tmp_path / "a.cif", content)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with no_file_beyond(1024), pytest.raises(OSError, match="File too large"):
+        write_mmcif(tmp_path / "a.cif", content)
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,5 @@
 """Merged MTZ files as gemmi reads them back."""
 
-import resource
 from pathlib import Path
 
 import gemmi
@@ -10,6 +9,7 @@ import pytest
 from ssx_processing.formats.mtz import MergedIntensities, write_merged_mtz
 from ssx_processing.kernels.symmetry import AsymmetricUnit, asymmetric_unit
 from ssx_processing.models import UnitCell
+from tests.unit.formats.file_limits import no_file_beyond
 
 CELL: UnitCell = (79.2, 79.2, 38.0, 90.0, 90.0, 90.0)
 
@@ -133,13 +133,8 @@ def test_a_file_that_cannot_be_written_leaves_the_older_one(merged: MergedIntens
 def test_a_file_that_cannot_be_written_whole_is_an_error_and_is_not_there(
     merged: MergedIntensities, tmp_path: Path
 ):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            write_merged_mtz(
-                tmp_path / "a.mtz", merged, unit_cell=CELL, space_group="P43212", wavelength=1.0, history=[]
-            )
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with no_file_beyond(4096), pytest.raises(OSError, match="File too large"):
+        write_merged_mtz(
+            tmp_path / "a.mtz", merged, unit_cell=CELL, space_group="P43212", wavelength=1.0, history=[]
+        )
     assert list(tmp_path.iterdir()) == []
